@@ -1,0 +1,249 @@
+"""The command line: one thin command per verb. Results go to stdout as JSON, everything else to stderr.
+
+Only the standard library and the plain dataclasses of settings are imported at the top, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kbert import __version__
+from kbert.errors import InputError
+from kbert.tasks.settings import FinetuneSettings, flag, read_toml
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for wrong input, 1 for anything else (with a traceback)."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # TensorFlow's C++ start-up notes say nothing about the user's work.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        args.run(args)
+    except InputError as error:
+        print(f"kbert: {error}", file=sys.stderr)
+        return 2
+    except ConnectionError as error:
+        print(f"kbert: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kbert: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout has gone; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kbert", description="BERT from raw text to an answer in production.")
+    parser.add_argument("--version", action="version", version=f"kbert {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (help, add_arguments, run) in _COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+# === presets ===
+
+
+def _presets_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", help="only those for this language: en, zh, …")
+    parser.add_argument("--task", help="only those that suit this task: classify, tag, answer, embed")
+
+
+def _presets(args: argparse.Namespace) -> None:
+    from kbert.checkpoints.presets import list_presets
+
+    for preset in list_presets(args.language, args.task):
+        _print_json(dataclasses.asdict(preset))
+
+
+# === finetune ===
+
+
+def _finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(title="tasks", required=True, metavar="TASK")
+    classify = tasks.add_parser("classify", help="one label for a text or a pair of texts")
+    classify.add_argument("--config", type=Path, help="TOML file with any of these settings; flags win over it")
+    for field in dataclasses.fields(FinetuneSettings):
+        default = "" if field.default in ("", False) else f" (default: {field.default})"
+        options: dict[str, Any] = {"help": field.metadata["help"] + default, "default": argparse.SUPPRESS}
+        if isinstance(field.default, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"], options["metavar"] = type(field.default), type(field.default).__name__.upper()
+        classify.add_argument(f"--{flag(field.name)}", **options)
+
+
+def _finetune(args: argparse.Namespace) -> None:
+    settings = read_toml(args.config) if args.config else {}
+    names = [field.name for field in dataclasses.fields(FinetuneSettings)]
+    settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
+    checked = FinetuneSettings(**settings)
+    from kbert.tasks.finetuning import finetune_classify
+
+    _print_json(finetune_classify(checked))
+
+
+# === evaluate, predict ===
+
+
+def _column_arguments(parser: argparse.ArgumentParser, *, label: bool) -> None:
+    parser.add_argument("--text-column", default="", help="column of the text")
+    parser.add_argument("--pair-column", default="", help="column of the second text")
+    if label:
+        parser.add_argument("--label-column", default="", help="column of the label")
+    else:
+        parser.set_defaults(label_column="")
+    parser.add_argument("--batch-size", type=_positive, default=32, help="texts computed at once (default: 32)")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument("file", metavar="FILE", type=Path, help=".tsv, .csv or .jsonl file with labels")
+    _column_arguments(parser, label=True)
+    parser.add_argument("--skip-bad-lines", action="store_true", help="count bad lines and go on")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from kbert.tasks.running import evaluate_file
+
+    _print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines))
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help=".tsv, .csv or .jsonl file, or any other file with one text a line; - reads lines from stdin (default)",
+    )
+    _column_arguments(parser, label=False)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from kbert.tasks.running import predict_file
+
+    for row in predict_file(args.model, args.file, _columns(args), args.batch_size):
+        _print_json(row)
+
+
+def _columns(args: argparse.Namespace) -> Any:
+    from kbert.data.readers import Columns
+
+    return Columns(args.text_column or None, args.pair_column or None, args.label_column or None)
+
+
+# === export, serve, ask ===
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument("target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood")
+    parser.add_argument("--version", type=_positive, default=1, help="the folder's version to write (default: 1)")
+    parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from kbert.tasks.running import load_task
+
+    model = load_task(args.model)
+    from kbert.export.saved_model import export_saved_model
+
+    folder = export_saved_model(model, args.target, args.version, verify=not args.no_verify)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    _print_json({"folder": str(folder), "bytes": size, "verified": not args.no_verify})
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="FOLDER", type=Path, help="folder of exported models")
+    parser.add_argument("--grpc-port", type=int, default=8500, help="port for gRPC (default: 8500)")
+    parser.add_argument("--rest-port", type=int, default=8501, help="port for REST (default: 8501)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from kbert.serving.server import ModelServer
+
+    with ModelServer(args.root, args.grpc_port, args.rest_port, args.host) as server:
+        server.wait()
+
+
+def _ask_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the served model")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to ask about")
+    parser.add_argument("--pair", action="append", help="second text, once for each TEXT, for a model of text pairs")
+    parser.add_argument("--target", default="localhost:8500", help="HOST:PORT, or http://HOST:PORT for REST")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the answer (default: 10)")
+
+
+def _ask(args: argparse.Namespace) -> None:
+    inputs = {"text": args.texts}
+    if args.pair is not None:
+        if len(args.pair) != len(args.texts):
+            raise InputError(f"give --pair once for each text. Received: {len(args.pair)} for {len(args.texts)} texts")
+        inputs["text_pair"] = args.pair
+    from kbert.serving.client import Client, rows
+
+    with Client(args.target, args.timeout) as client:
+        for text, row in zip(args.texts, rows(client.predict(args.name, inputs)), strict=True):
+            _print_json({"text": text, **row})
+
+
+# === quickstart ===
+
+
+def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the demo data (default: en)")
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder of the run")
+
+
+def _quickstart(args: argparse.Namespace) -> None:
+    from kbert.quickstart import quickstart
+
+    for row in quickstart(args.language, args.out):
+        _print_json(row)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, ensure_ascii=False), flush=True)
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
+    "presets": ("list pretrained models: which for which task and language", _presets_arguments, _presets),
+    "finetune": ("fine-tune a pretrained model on files of your own", _finetune_arguments, _finetune),
+    "evaluate": ("metrics of a model on a labelled file", _evaluate_arguments, _evaluate),
+    "predict": ("answers of a model, one JSON object a text", _predict_arguments, _predict),
+    "export": ("write a SavedModel that takes strings, for TF Serving", _export_arguments, _export),
+    "serve": ("serve exported models on this machine, for development", _serve_arguments, _serve),
+    "ask": ("ask a served model", _ask_arguments, _ask),
+    "quickstart": (
+        "fetch, fine-tune, evaluate, export, serve and ask, in a few minutes",
+        _quickstart_arguments,
+        _quickstart,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Text files to records: TSV, CSV and JSONL, plain or gzipped, with errors that name file and line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbert.errors import InputError
+
+TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
+PAIR_COLUMNS = ("text_pair", "sentence2", "text_b")
+LABEL_COLUMNS = ("label",)
+FORMATS = (".tsv", ".csv", ".jsonl")
+
+
+@dataclass
+class TextRecords:
+    """What a file of texts holds; `pairs` and `labels` are None where the file has no such column."""
+
+    path: Path
+    texts: list[str] = field(default_factory=list)
+    pairs: list[str] | None = None
+    labels: list[str] | None = None
+    lines: list[int] = field(default_factory=list)
+    """The line of each record, from 1."""
+    skipped: int = 0
+    """Bad lines passed over."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns to read; None: the first of the known names that the file has."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+def read_texts(
+    path: str | Path, columns: Columns = Columns(), *, labelled: bool = True, skip_bad_lines: bool = False
+) -> TextRecords:
+    """Read a file of texts.
+
+    Args:
+        path: a `.tsv` or `.csv` file with a header or a `.jsonl` file, UTF-8, optionally `.gz`. Quotes mean nothing
+            in TSV and group a field in CSV.
+        columns: names of the columns.
+        labelled: whether every record must have a label; otherwise labels are not read.
+        skip_bad_lines: count bad lines and go on instead of raising.
+
+    Raises:
+        InputError: names the file and line of the first bad record, or what the file lacks.
+    """
+    path = Path(path)
+    format = next((f for f in FORMATS if path.name.removesuffix(".gz").endswith(f)), None)
+    if format is None:
+        raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
+    text = _read_utf8(path)
+    if not text.strip():
+        raise InputError(f"{path} is empty")
+    rows = _json_rows(path, text) if format == ".jsonl" else _table_rows(path, text, format)
+    return _collect(path, rows, columns, labelled, skip_bad_lines)
+
+
+def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
+    """Plain text, one record a line, in chunks; blank lines are records too, so that answers line up with lines.
+
+    Args:
+        file: a path, or "-" for stdin, which is read as it comes.
+        chunk: most records of one chunk.
+
+    Raises:
+        InputError: the file does not exist, is empty, or is not UTF-8.
+    """
+    path = Path("stdin" if file == "-" else file)
+    try:
+        source = sys.stdin.buffer if file == "-" else path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    lines = 0
+    with source:
+        while batch := list(itertools.islice(source, chunk)):
+            records = TextRecords(path)
+            for line in batch:
+                lines += 1
+                records.texts.append(_decode(line, path, first_line=lines).rstrip("\r\n"))
+                records.lines.append(lines)
+            yield records
+    if not lines:
+        raise InputError(f"{path} is empty")
+
+
+def _read_utf8(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    return _decode(content, path, first_line=1)
+
+
+def _decode(content: bytes, path: Path, first_line: int) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + first_line
+        raise InputError(
+            f"{path}:{line}: byte 0x{content[error.start]:02x} is not UTF-8; convert the file, for example with "
+            f"iconv -f LATIN1 -t UTF-8"
+        ) from None
+
+
+Row = tuple[int, Mapping[str, object] | str]  # line number, and the fields or what is wrong with them
+
+
+def _table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
+    if format == ".tsv":
+        # Not the csv module: it would end a line at a bare carriage return, and has a limit on the size of a field.
+        lines = ((number, line.removesuffix("\r").split("\t")) for number, line in enumerate(text.split("\n"), 1))
+    else:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        lines = ((reader.line_num, row) for row in reader)
+    _, header = next(lines)
+    for number, values in lines:
+        if not any(values):
+            continue
+        if len(values) != len(header):
+            yield number, f"{len(values)} fields where the header names {len(header)}"
+        else:
+            yield number, dict(zip(header, values, strict=True))
+
+
+def _json_rows(path: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            yield number, f"not JSON ({error})"
+            continue
+        yield number, row if isinstance(row, dict) else "not a JSON object"
+
+
+def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, skip_bad_lines: bool) -> TextRecords:
+    records = TextRecords(path)
+    names: dict[str, str | None] | None = None
+    for line, row in rows:
+        problem = row if isinstance(row, str) else None
+        if not isinstance(row, str):
+            if names is None:
+                names = _column_names(path, row, columns, labelled)
+                records.pairs = [] if names["pair"] else None
+                records.labels = [] if names["label"] else None
+            problem = _append(records, line, row, names)
+        if problem and not skip_bad_lines:
+            raise InputError(f"{path}:{line}: {problem}")
+        records.skipped += problem is not None
+    if not records.texts:
+        raise InputError(f"{path} holds no record" + (f" ({records.skipped} bad lines)" if records.skipped else ""))
+    return records
+
+
+def _column_names(path: Path, row: Mapping[str, object], columns: Columns, labelled: bool) -> dict[str, str | None]:
+    def find(kind: str, asked: str | None, known: tuple[str, ...], required: bool) -> str | None:
+        if asked is not None and asked not in row:
+            raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, row))}")
+        name = asked or next((name for name in known if name in row), None)
+        if name is None and required:
+            raise InputError(
+                f"{path} has no {kind} column ({' or '.join(known)}); it has {', '.join(map(repr, row))}: "
+                f"name it with --{kind}-column"
+            )
+        return name
+
+    return {
+        "text": find("text", columns.text, TEXT_COLUMNS, True),
+        "pair": find("pair", columns.pair, PAIR_COLUMNS, False),
+        "label": find("label", columns.label, LABEL_COLUMNS, True) if labelled else None,
+    }
+
+
+def _append(records: TextRecords, line: int, row: Mapping[str, object], names: Mapping[str, str | None]) -> str | None:
+    """Add one record; returns what is wrong with it instead, if anything."""
+    values: dict[str, str] = {}
+    for kind, name in names.items():
+        if name is None:
+            continue
+        value = row.get(name)
+        if kind == "label" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str) or not value.strip():
+            return f"no value for {name!r}" if value in (None, "") else f"{name!r} must be a text, not {value!r}"
+        values[kind] = value
+    records.texts.append(values["text"])
+    if records.pairs is not None:
+        records.pairs.append(values["pair"])
+    if records.labels is not None:
+        records.labels.append(values["label"])
+    records.lines.append(line)
+    return None

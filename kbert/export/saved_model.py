@@ -1,0 +1,94 @@
+"""A SavedModel that takes raw strings and returns final answers, for the stock TF Serving container."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import tensorflow as tf
+
+from kbert.errors import InputError
+from kbert.files import new_folder
+from kbert.tasks.task import Task
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def export_saved_model(model: Task, target: str | Path, version: int = 1, verify: bool = True) -> Path:
+    """Write `target/version` for TF Serving, whole or not at all.
+
+    The graph holds the tokenizer, computes on real tokens only and uses no XLA, which TF Serving disables. Every
+    weight is stored once.
+
+    Args:
+        model: a task model.
+        target: the model's folder; its name is the name that clients ask for.
+        version: TF Serving serves the highest version in the folder.
+        verify: run the result in TensorFlow's C++ loader, as TF Serving will, before it takes its place.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        InputError: the version exists, or the target cannot be written.
+    """
+    target = Path(target)
+    folder = target / str(version)
+    _check_target(target, version)
+    module = _serving_module(model)
+    with new_folder(folder) as partial:
+        with warnings.catch_warnings():
+            # TensorFlow's own saver warns about its own deprecated names.
+            warnings.simplefilter("ignore")
+            tf.saved_model.save(module, str(partial), signatures={DEFAULT_SIGNATURE: module.serve})
+        if verify:
+            from kbert.export.cpp_loader import run_in_cpp_loader
+
+            run_in_cpp_loader(partial, {name: [""] for name in _input_names(model)})
+    return folder
+
+
+def next_version(target: Path) -> int:
+    """The first version above all that a model's folder holds."""
+    versions = [int(path.name) for path in target.glob("*") if path.name.isdigit()]
+    return max(versions, default=0) + 1
+
+
+def _serving_module(model: Task) -> tf.Module:
+    """The model as a bare module.
+
+    It lists the variables and keeps the Keras model in a closure only: a tf.Module that holds a Keras model saves, and
+    loads in Python, but fails in the C++ loader (tensorflow issue 72963).
+    """
+    names = _input_names(model)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=name) for name in names])
+    def serve(*texts):
+        outputs = model.answers(model(model.features(*texts), training=False))
+        return {
+            name: tf.cast(value, tf.float32) if value.dtype.is_floating else value for name, value in outputs.items()
+        }
+
+    module = tf.Module()
+    module.vars = [variable.value for variable in model.variables]
+    module.serve = serve
+    return module
+
+
+def _input_names(model: Task) -> list[str]:
+    return ["text", "text_pair"] if model.task.pair else ["text"]
+
+
+def _check_target(target: Path, version: int) -> None:
+    if version < 1:
+        raise InputError(f"a version must be 1 or more. Received: {version}")
+    if not re.fullmatch(r"[\w.-]+", target.name):
+        raise InputError(f"{target}: a model's name has letters, digits, '.', '_' and '-' only")
+    if target.is_file():
+        raise InputError(f"{target} is a file: name a folder for the model's versions")
+    if (target / str(version)).exists():
+        raise InputError(
+            f"{target} holds version {version} already: add --version {next_version(target)} to export beside it, "
+            "or name another target"
+        )

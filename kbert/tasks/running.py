@@ -1,0 +1,76 @@
+"""A finished model at work on files."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts
+from kbert.errors import InputError
+from kbert.tasks.task import Task
+from kbert.tasks.text_classifier import BertTextClassifier
+
+_LINES = 512  # lines of plain text answered together
+
+
+def load_task(preset: str) -> Task:
+    """The task model that a folder holds."""
+    return BertTextClassifier.from_preset(preset)
+
+
+def evaluate_file(
+    preset: str, path: Path, columns: Columns, batch_size: int = 32, skip_bad_lines: bool = False
+) -> dict[str, Any]:
+    """Metrics of a model on a labelled file, with the number of examples and of skipped lines."""
+    records = read_texts(path, columns, skip_bad_lines=skip_bad_lines)
+    model = load_task(preset)
+    for line, label in zip(records.lines, records.labels or (), strict=True):
+        if label not in model.task.labels:
+            raise InputError(f"{path}:{line}: label {label!r} is none of the model's: {', '.join(model.task.labels)}")
+    metrics = model.evaluate(_x(records, model), records.labels, batch_size=batch_size, verbose=0)
+    return {
+        **{name: float(value) for name, value in sorted(metrics.items())},
+        "examples": len(records),
+        "skipped_lines": records.skipped,
+    }
+
+
+def predict_file(preset: str, file: str, columns: Columns, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+    """One dict per text: the text, and the outputs of the served signature for it."""
+    chunks = _chunks(file, columns)
+    first = next(chunks)  # before the model is loaded, so that a wrong file is known at once
+    model = load_task(preset)
+    for chunk in itertools.chain([first], chunks):
+        yield from _answers(model, chunk, batch_size)
+
+
+def _chunks(file: str, columns: Columns) -> Iterator[TextRecords]:
+    if file != "-" and file.removesuffix(".gz").endswith(FORMATS):
+        yield read_texts(file, columns, labelled=False)
+        return
+    yield from read_lines(file, _LINES)
+
+
+def _answers(model: Task, records: TextRecords, batch_size: int) -> Iterator[dict[str, Any]]:
+    def progress(batches):
+        return tqdm(batches, unit="batch", file=sys.stderr, delay=2, leave=False)
+
+    answers = model.predict(_x(records, model), batch_size=batch_size, progress=progress)
+    for i, text in enumerate(records.texts):
+        row: dict[str, Any] = {"text": text}
+        if records.pairs is not None:
+            row["text_pair"] = records.pairs[i]
+        yield row | {
+            name: values[i].tolist() if values.dtype != object else values[i] for name, values in answers.items()
+        }
+
+
+def _x(records: TextRecords, model: Task) -> Any:
+    if model.task.pair and records.pairs is None:
+        raise InputError(f"{records.path} has no second text, which this model reads: name it with --pair-column")
+    return (records.texts, records.pairs) if model.task.pair else records.texts
