@@ -6,10 +6,12 @@ Only the standard library and the plain dataclasses of settings are imported at 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -178,8 +180,14 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
 def _serve(args: argparse.Namespace) -> None:
     from kbert.serving.server import ModelServer
 
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     with ModelServer(args.root, args.grpc_port, args.rest_port, args.host) as server:
-        server.wait()
+        # Either signal ends the wait; leaving the block lets the requests in flight finish.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait()
 
 
 def _ask_arguments(parser: argparse.ArgumentParser) -> None:

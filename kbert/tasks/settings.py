@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is not TOML, or a key or a type is not one of `FinetuneSettings`.
     """
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib
     try:
         content = tomllib.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:

@@ -194,7 +194,9 @@ class Task(keras.Model):
         """One graph for batches of every shape; Keras' own predict traces anew for new shapes."""
         ids = tf.TensorSpec([None, None], tf.int32)
         signature = {"token_ids": ids, "segment_ids": ids, "padding_mask": ids}
-        return tf.function(lambda features: self(features, training=False), input_signature=[signature])
+        return tf.function(
+            lambda features: self(features, training=False), input_signature=[signature], autograph=False
+        )
 
     def _tokenized(self, x: Any) -> TokenizedTexts:
         texts, pairs = texts_and_pairs(x, self.task.pair)
@@ -221,6 +223,7 @@ class Task(keras.Model):
             return dataset  # features already: Keras' fit hands its validation data to `evaluate`
         names = tf.constant(self.task.labels)
 
+        @tf.autograph.experimental.do_not_convert
         def prepare(x, y):
             pair = x if isinstance(x, tuple) else (x,)
             if y.dtype == tf.string:
@@ -267,7 +270,7 @@ class Task(keras.Model):
             config=self.encoder.config,
             tokenizer=self.tokenizer.config,
             vocabulary=tuple(self.tokenizer.vocabulary),
-            tensors={name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()},
+            tensors={name: variable.value.numpy() for name, variable in variables.items()},
             task=self.task,
         )
 

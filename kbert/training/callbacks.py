@@ -110,7 +110,7 @@ class Resuming(keras.callbacks.Callback):
             shutil.rmtree(target)
         variables = _variables(model) | (_metric_variables(model) if metrics else {})
         with new_folder(target) as partial:
-            arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+            arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
             safetensors.numpy.save_file(arrays, partial / "variables.safetensors")
             write_json(partial / "state.json", {"step": self._step, "history": self.history})
         for old in self.folder.glob("step-*"):

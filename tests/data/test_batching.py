@@ -1,0 +1,66 @@
+"""The order of examples, and batches that hold what the order says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kbert.config import TokenizerConfig
+from kbert.data.batching import TokenizedTexts, batches, sorted_order, training_order
+from kbert.tokenization.tokenizer import BertTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_vocabulary):
+    return BertTokenizer(tiny_vocabulary, TokenizerConfig())
+
+
+def test_an_epoch_holds_every_example_once():
+    lengths = np.random.default_rng(0).integers(3, 60, 1003)
+    order = training_order(lengths, 8, seed=5, epoch=2)
+    assert sorted(np.concatenate(order)) == list(range(1003))
+    assert sorted(map(len, order)) == [3] + [8] * 125
+
+
+def test_the_order_follows_from_seed_and_epoch():
+    lengths = np.random.default_rng(0).integers(3, 60, 300)
+    orders = [np.concatenate(training_order(lengths, 7, *key)).tolist() for key in ((1, 0), (1, 0), (1, 1), (2, 0))]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+
+
+def test_batches_hold_texts_of_like_length():
+    lengths = np.random.default_rng(0).integers(3, 60, 4000)
+    grouped = sum(lengths[batch].max() * len(batch) for batch in training_order(lengths, 16, 0, 0))
+    shuffled = sum(batch.max() * 16 for batch in lengths.reshape(-1, 16))
+    assert grouped < 1.1 * lengths.sum() < 0.7 * shuffled
+
+
+def test_the_longest_come_first_for_prediction():
+    lengths = np.array([4, 9, 2, 9, 5])
+    assert [batch.tolist() for batch in sorted_order(lengths, 2)] == [[1, 3], [4, 0], [2]]
+
+
+def test_a_batch_is_what_the_tokenizer_gives(tokenizer):
+    texts = ["good film", "the plot was not very dull , fine", "我爱电影", "", "un"]
+    tokenized = TokenizedTexts.from_texts(tokenizer, texts, None, max_length=6)
+    assert tokenized.lengths().tolist() == [4, 6, 6, 2, 3]
+    order = [np.array([3, 0]), np.array([2, 1, 4])]
+    for batch, (features, labels) in zip(order, batches(tokenized, order, np.arange(5)), strict=True):
+        expected = tokenizer([texts[i] for i in batch], max_length=6)
+        assert labels.numpy().tolist() == batch.tolist()
+        assert features.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_array_equal(features[name], expected[name])
+
+
+def test_pairs_are_truncated_as_the_tokenizer_does(tokenizer):
+    first = ["good " * 9, "bad film", "a " * 20]
+    second = ["the plot", "was " * 12, "not " * 21]
+    tokenized = TokenizedTexts.from_texts(tokenizer, first, second, max_length=11)
+    (features,) = batches(tokenized, [np.arange(3)])
+    expected = tokenizer(first, second, max_length=11)
+    for name in expected:
+        np.testing.assert_array_equal(features[name], expected[name])
+    assert tokenized.lengths().tolist() == features["padding_mask"].numpy().sum(1).tolist()

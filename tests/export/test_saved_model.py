@@ -1,0 +1,130 @@
+"""Exports: the C++ loader, as TF Serving uses it, gives the answers of `predict`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+import kbert
+from kbert.errors import InputError
+from kbert.export.cpp_loader import run_in_cpp_loader
+from kbert.export.saved_model import export_saved_model, next_version
+
+TEXTS = ["good film!", "", "我不爱电影", "the plot was " * 40, "☃ ｆｉｎｅ Café \x00 [SEP]"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return kbert.BertTextClassifier.from_preset(str(tiny_folder), ["bad", "good", "不知道"], max_length=16)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    return export_saved_model(model, tmp_path_factory.mktemp("saved_models") / "mood", verify=False)
+
+
+def test_the_cpp_loader_answers_as_predict_does(model, exported):
+    answers = run_in_cpp_loader(exported, {"text": TEXTS})
+    expected = model.predict(TEXTS)
+    assert answers.keys() == expected.keys() == {"label", "score", "probabilities"}
+    assert answers["label"].tolist() == expected["label"].tolist()
+    np.testing.assert_allclose(answers["score"], expected["score"], atol=1e-5)
+    np.testing.assert_allclose(answers["probabilities"], expected["probabilities"], atol=1e-5)
+
+
+def test_pairs_in_the_cpp_loader(tiny_folder, tmp_path):
+    model = kbert.BertTextClassifier.from_preset(str(tiny_folder), ["a", "b"], pair=True, max_length=16)
+    folder = export_saved_model(model, tmp_path / "pairs", verify=False)
+    second = TEXTS[::-1]
+    answers = run_in_cpp_loader(folder, {"text": TEXTS, "text_pair": second})
+    expected = model.predict((TEXTS, second))
+    np.testing.assert_allclose(answers["probabilities"], expected["probabilities"], atol=1e-5)
+
+
+def test_the_signature_is_the_documented_one(exported):
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    assert {n: (s.dtype, s.shape.as_list()) for n, s in signature.structured_input_signature[1].items()} == {
+        "text": (tf.string, [None])
+    }
+    outputs = {name: (spec.dtype, spec.shape.rank) for name, spec in signature.structured_outputs.items()}
+    assert outputs == {"label": (tf.string, 1), "score": (tf.float32, 1), "probabilities": (tf.float32, 2)}
+
+
+def test_every_weight_is_stored_once(model, exported):
+    reader = tf.train.load_checkpoint(str(exported / "variables" / "variables"))
+    stored = reader.get_variable_to_shape_map()
+    weights = sorted(tuple(shape) for name, shape in stored.items() if name.startswith("vars/"))
+    assert weights == sorted(tuple(v.shape) for v in model.variables)
+    assert {name for name in stored if not name.startswith("vars/")} <= {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter"}
+
+
+def test_the_graph_holds_nothing_that_tf_serving_lacks(exported):
+    proto = saved_model_pb2.SavedModel()
+    proto.ParseFromString((exported / "saved_model.pb").read_bytes())
+    graph = proto.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    ops = {node.op for node in nodes}
+    assert not ops & {"PyFunc", "EagerPyFunc", "XlaLaunch", "StatefulPartitionedXlaCall"}
+    assert not any(node.attr["_XlaMustCompile"].b for node in nodes if "_XlaMustCompile" in node.attr)
+    # Of tf-text, only a kernel that every TF Serving since 2.13 has.
+    core = {op for op in ops if tf.raw_ops.__dict__.get(op) is not None}
+    assert {op for op in ops - core if "Wordpiece" in op} == {"FastWordpieceTokenizeWithOffsets"}
+
+
+def test_verifying_runs_the_loader_before_the_version_appears(model, tmp_path, monkeypatch):
+    import kbert.export.cpp_loader as loader
+
+    seen = []
+
+    def refuse(folder, inputs):
+        seen.append((folder.parent, sorted(folder.parent.iterdir()), inputs))
+        raise InputError("does not run")
+
+    monkeypatch.setattr(loader, "run_in_cpp_loader", refuse)
+    with pytest.raises(InputError, match="does not run"):
+        export_saved_model(model, tmp_path / "mood")
+    ((parent, content, inputs),) = seen
+    assert parent == tmp_path / "mood"
+    assert [path.name.startswith(".") for path in content] == [True]  # TF Serving looks for numbers only
+    assert inputs == {"text": [""]}
+    assert list((tmp_path / "mood").iterdir()) == []
+
+
+def test_versions(model, exported):
+    assert next_version(exported.parent) == 2
+    assert next_version(exported.parent / "nothing") == 1
+    with pytest.raises(InputError, match=r"holds version 1 already: add --version 2"):
+        export_saved_model(model, exported.parent, verify=False)
+
+
+def test_targets_that_cannot_be(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        export_saved_model(model, tmp_path / "file")
+    with pytest.raises(InputError, match="letters, digits"):
+        export_saved_model(model, tmp_path / "my model")
+    with pytest.raises(InputError, match="version must be 1 or more"):
+        export_saved_model(model, tmp_path / "mood", version=0)
+
+
+def test_the_loader_passes_on_its_reason(exported, tmp_path):
+    damaged = tmp_path / "1"
+    damaged.mkdir()
+    (damaged / "saved_model.pb").write_bytes((exported / "saved_model.pb").read_bytes())
+    with pytest.raises(InputError, match=r"does not run in TensorFlow's C\+\+ loader: .*variables"):
+        run_in_cpp_loader(damaged, {"text": ["a"]})
+
+
+def test_mixed_precision_exports_floats(tiny_folder, tmp_path):
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = kbert.BertTextClassifier.from_preset(str(tiny_folder), ["a", "b"])
+        folder = export_saved_model(model, tmp_path / "mixed", verify=False)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    answers = run_in_cpp_loader(folder, {"text": ["good"]})
+    assert answers["probabilities"].dtype == np.float32

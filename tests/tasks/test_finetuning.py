@@ -1,0 +1,197 @@
+"""Runs from files to a folder: what is written, going on after a stop, and settings that do not fit."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import kbert
+from kbert.errors import InputError
+from kbert.tasks import finetuning
+from kbert.tasks.finetuning import finetune_classify
+from kbert.tasks.settings import FinetuneSettings, read_toml
+from kbert.training.callbacks import Resuming
+
+
+@pytest.fixture
+def settings(tiny_folder, review_files, tmp_path):
+    train, dev = map(str, review_files)
+    return FinetuneSettings(
+        model=str(tiny_folder),
+        train=train,
+        dev=dev,
+        out=str(tmp_path / "run"),
+        epochs=3,
+        learning_rate=0.01,
+        batch_size=4,
+        max_length=16,
+        checkpoint_steps=2,
+    )
+
+
+def weights(folder):
+    return safetensors.numpy.load_file(folder / "model.safetensors")
+
+
+def test_a_run_writes_a_whole_folder(settings, tmp_path):
+    metrics = finetune_classify(settings)
+    out = tmp_path / "run"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "history.csv",
+        "metrics.json",
+        "model.safetensors",
+        "settings.toml",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    ]
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert metrics["train_examples"] == 19
+    assert metrics["labels"] == ["negative", "positive"]
+    with (out / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "15")]
+    assert float(rows[-1]["val_accuracy"]) == metrics["dev"]["accuracy"]
+    assert FinetuneSettings(**read_toml(out / "settings.toml")) == settings
+    card = (out / "README.md").read_text()
+    assert f"| accuracy | {metrics['dev']['accuracy']:.4f} |" in card
+    model = kbert.BertTextClassifier.from_preset(str(out))
+    assert model.task.max_length == 16
+
+
+def test_a_run_stopped_anywhere_ends_as_one_left_alone(settings, tmp_path, monkeypatch):
+    finetune_classify(settings)
+    for stop_at in (1, 3, 5, 12):
+        stopped = dataclasses.replace(settings, out=str(tmp_path / f"stopped-{stop_at}"))
+
+        class Stop(Resuming):
+            def on_train_batch_end(self, batch, logs=None, stop_at=stop_at):
+                super().on_train_batch_end(batch, logs)
+                if self.step == stop_at:
+                    raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(finetuning, "Resuming", Stop)
+            with pytest.raises(KeyboardInterrupt):
+                finetune_classify(stopped)
+        assert not (tmp_path / f"stopped-{stop_at}" / "config.json").exists()
+        finetune_classify(stopped)
+        expected, got = weights(tmp_path / "run"), weights(tmp_path / f"stopped-{stop_at}")
+        for name in expected:
+            np.testing.assert_allclose(got[name], expected[name], atol=1e-6, err_msg=name)
+        # The metrics of the epoch that was stopped cover the whole epoch.
+        both = [(tmp_path / run / "history.csv").read_text().split() for run in ("run", f"stopped-{stop_at}")]
+        for left, right in zip(*both, strict=True):
+            if left[0].isdigit():
+                np.testing.assert_allclose(*[np.array(r.split(","), float) for r in (left, right)], rtol=1e-4)
+
+
+def test_a_finished_run_is_not_repeated(settings, tmp_path, monkeypatch):
+    metrics = finetune_classify(settings)
+    monkeypatch.setattr(finetuning, "_train", None)
+    assert finetune_classify(settings) == metrics
+
+
+def test_a_folder_of_another_run_is_refused(settings):
+    finetune_classify(settings)
+    with pytest.raises(InputError, match=r"other settings \(--learning-rate 0.01, now 0.02\): choose another --out"):
+        finetune_classify(dataclasses.replace(settings, learning_rate=0.02))
+
+
+def test_a_folder_with_other_things_is_refused(settings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        finetune_classify(settings)
+
+
+def test_a_damaged_checkpoint_is_named(settings, tmp_path, monkeypatch):
+    class Stop(Resuming):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "Resuming", Stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_classify(settings)
+    (path,) = (tmp_path / "run" / "checkpoints").glob("step-5/variables.safetensors")
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"step-5 does not fit this run or is damaged .* remove .*checkpoints"):
+        finetune_classify(settings)
+
+
+def test_a_label_that_training_lacks_is_named(settings, tmp_path):
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("text\tlabel\ngood\tpositive\nhm\tneutral\n")
+    with pytest.raises(InputError, match=r"dev.tsv:3: label 'neutral' does not occur in the training file"):
+        finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_label_makes_no_classifier(settings, tmp_path):
+    train = tmp_path / "train.tsv"
+    train.write_text("text\tlabel\ngood\tpositive\nfine\tpositive\n")
+    with pytest.raises(InputError, match=r"train.tsv holds one label only \('positive'\)"):
+        finetune_classify(dataclasses.replace(settings, train=str(train)))
+
+
+def test_whole_numbers_are_labels_in_their_own_order(settings, tmp_path):
+    train = tmp_path / "train.tsv"
+    train.write_text("text\tlabel\n" + "".join(f"good\t{label}\n" for label in (10, 9, 2, 10, -1)))
+    assert finetuning.sorted_labels(finetuning.read_texts(train)) == ["-1", "2", "9", "10"]
+
+
+def test_tensorboard_logs(settings, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    finetune_classify(dataclasses.replace(settings, tensorboard=True, epochs=1))
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+    shutil.rmtree(tmp_path / "run")
+
+
+# === Settings ===
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ""}, "--model is missing"),
+        ({"epochs": 0}, "--epochs must be more than 0"),
+        ({"learning_rate": -1.0}, "--learning-rate must be more than 0"),
+        ({"warmup_rate": 1.5}, r"--warmup-rate must be in \[0, 1\]"),
+        ({"weight_decay": -0.1}, "--weight-decay must be 0 or more"),
+        ({"max_length": 2}, "--max-length must be 3 or more"),
+    ],
+)
+def test_settings_that_make_no_run(settings, changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(settings, **changes)
+
+
+def test_settings_survive_toml(settings, tmp_path):
+    odd = dataclasses.replace(settings, text_column='a "quoted" 列', skip_bad_lines=True)
+    (tmp_path / "a.toml").write_text(odd.to_toml(), encoding="utf8")
+    assert FinetuneSettings(**read_toml(tmp_path / "a.toml")) == odd
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = ", "is not TOML"),
+        ("epoch = 3", "there is no setting 'epoch'; known are model"),
+        ('epochs = "3"', "epochs must be a int. Received: '3'"),
+        ("epochs = true", "epochs must be a int. Received: True"),
+    ],
+)
+def test_a_bad_toml(tmp_path, text, message):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_toml(tmp_path / "a.toml")

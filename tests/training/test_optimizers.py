@@ -1,0 +1,45 @@
+"""Schedule and optimizer against the formulas written out."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from kbert.training.optimizers import LinearWarmupDecay, adamw
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 0.0), (5, 0.1), (10, 0.2), (55, 0.1), (99, 0.2 / 90), (100, 0.0), (120, 0.0)]
+)
+def test_schedule(step, expected):
+    assert float(LinearWarmupDecay(0.2, total_steps=100, warmup_steps=10)(step)) == pytest.approx(expected, abs=1e-8)
+
+
+def test_schedule_without_warmup_starts_at_the_peak():
+    assert float(LinearWarmupDecay(0.2, total_steps=4, warmup_steps=0)(0)) == pytest.approx(0.2)
+
+
+def test_adamw_follows_the_formula():
+    """Two steps by hand: clipping over all gradients together, decay on the kernel alone."""
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    kernel, bias = np.full((3, 2), 0.5, "float64"), np.full(2, -0.25)
+    layer.set_weights([kernel, bias])
+    optimizer = adamw(layer.trainable_variables, 0.1, weight_decay=0.3, clip_norm=1.0)
+    random = np.random.default_rng(0)
+    moments = [np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(2), np.zeros(2)]
+    for t in (1, 2):
+        gradients = [random.normal(size=(3, 2)) * 3, random.normal(size=2) * 3]
+        optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients])
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        assert norm > 1
+        kernel *= 1 - 0.1 * 0.3
+        for i, (value, gradient) in enumerate(zip((kernel, bias), gradients, strict=True)):
+            gradient = gradient / norm
+            m, v = moments[2 * i], moments[2 * i + 1]
+            m += 0.1 * (gradient - m)
+            v += 0.001 * (gradient**2 - v)
+            value -= 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(layer.kernel.numpy(), kernel, rtol=1e-5)
+    np.testing.assert_allclose(layer.bias.numpy(), bias, rtol=1e-5)
