@@ -118,7 +118,8 @@ class _Library:
 
     def check(self) -> None:
         if self.c.TF_GetCode(self.status):
-            raise SystemExit(self.c.TF_Message(self.status).decode())
+            # The first line is the reason; the rest lists nodes.
+            raise SystemExit(self.c.TF_Message(self.status).decode().splitlines()[0])
 
     def load(self, folder: str) -> None:
         self.graph = ctypes.c_void_p(self.c.TF_NewGraph())

@@ -29,6 +29,8 @@ class Task(keras.Model):
     (logits to the outputs of the served signature).
     """
 
+    optimizer: Any  # set by Keras' `compile`
+
     def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: TaskConfig, **kwargs):
         super().__init__(**kwargs)
         if task.max_length > encoder.config.max_sequence_length:

@@ -100,13 +100,15 @@ class BertTextClassifier(Task):
         """
         checkpoint = presets.load(preset)
         saved = checkpoint.task
-        if labels is None and saved is None:
-            raise InputError(f"{preset} has no classification head: pass labels=[…], the names of the classes")
+        if labels is None:
+            if saved is None:
+                raise InputError(f"{preset} has no classification head: pass labels=[…], the names of the classes")
+            labels = saved.labels
         encoder = BertEncoder(checkpoint.config, skip_padding=skip_padding)
         load_tensors(encoder, checkpoint.tensors)
         task = TaskConfig(
             "classify",
-            tuple(labels) if labels is not None else saved.labels,
+            tuple(labels),
             pair=pair if pair is not None else bool(saved and saved.pair),
             max_length=max_length or (saved.max_length if saved else min(128, checkpoint.config.max_sequence_length)),
         )

@@ -88,13 +88,12 @@ class Resuming(keras.callbacks.Callback):
         self._metrics = {name: array for name, array in arrays.items() if name.startswith("metrics/")}
         self.history, self._step = content["history"], content["step"]
 
-    def on_epoch_begin(self, epoch, logs=None):
-        # Keras has just reset the metrics; an epoch that goes on goes on with its sums.
-        if self._metrics:
-            _assign(_metric_variables(self.model), self._metrics)
-            self._metrics = {}
-
     def on_train_batch_end(self, batch, logs=None):
+        # An epoch that goes on goes on with its sums. Keras makes the metrics' variables in the first step only, and
+        # every one of them is a sum over examples.
+        for name, variable in _metric_variables(self.model).items() if self._metrics else ():
+            variable.assign(variable + self._metrics[name])
+        self._metrics = {}
         self._step += 1
         if self.every_steps and self._step % self.every_steps == 0:
             self._save(self.model, metrics=True)

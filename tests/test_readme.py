@@ -1,0 +1,61 @@
+"""What the documents show is what runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kbert import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "serving" / "README.md"]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf8"), re.M | re.S)
+
+
+def commands() -> list[str]:
+    lines = [
+        line
+        for path in DOCUMENTS
+        for language in ("bash", "")
+        for block in blocks(path, language)
+        for line in block.splitlines()
+    ]
+    return sorted({line for line in lines if line.startswith("kbert ")})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_shown_is_one_that_exists(command):
+    arguments = shlex.split(command, comments=True)[1:]
+    assert callable(cli._parser().parse_args(arguments).run)
+
+
+def test_the_python_example(tmp_path, monkeypatch, capsys, minilm_folder):
+    (example,) = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    ids, labels = capsys.readouterr().out.splitlines()
+    # [CLS] this is an example sentence . [SEP] in BERT's English vocabulary.
+    assert ids.startswith("[[ 101 2023 2003 2019 2742 6251 1012  102]] (1, 2) ")
+    assert labels == "['positive' 'negative']"
+    assert (tmp_path / "runs" / "reviews" / "model.safetensors").exists()
+
+
+def test_ci_runs_the_readme_s_test_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf8").replace("eval", "#")
+    shown = subprocess.run(["bash", "-c", script, ROOT / ".ci" / "run"], capture_output=True, text=True, check=True)
+    (test_command,) = [block for block in blocks(ROOT / "README.md", "bash") if "pytest" in block]
+    assert shown.stdout.strip() == test_command.strip()
+
+
+def test_the_picture_of_the_rooms_is_the_package():
+    (picture,) = [block for block in blocks(ROOT / "README.md", "") if block.startswith("kbert/\n")]
+    shown = [re.match(r"  (\S+?)/?\s", line)[1] for line in picture.splitlines()[1:]]
+    package = {path.name for path in (ROOT / "kbert").iterdir() if not path.name.startswith(("_", "py."))}
+    assert set(shown) == package
