@@ -184,10 +184,10 @@ def _serve(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    with ModelServer(args.root, args.grpc_port, args.rest_port, args.host) as server:
-        # Either signal ends the wait; leaving the block lets the requests in flight finish.
-        with contextlib.suppress(KeyboardInterrupt):
-            server.wait()
+    server = ModelServer(args.root, args.grpc_port, args.rest_port, args.host)
+    # Either signal ends the wait; leaving the block lets the requests in flight finish.
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.wait()
 
 
 def _ask_arguments(parser: argparse.ArgumentParser) -> None:

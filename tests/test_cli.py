@@ -42,7 +42,7 @@ def trained(tiny_folder, review_files, tmp_path_factory) -> Path:
     config.write_text(
         f'model = "{tiny_folder}"\ntrain = "{train}"\nepochs = 99\nlearning-rate = 0.01\nbatch-size = 4\n'
     )
-    flags = ["--dev", dev, "--out", folder / "run", "--epochs", 9, "--max-length", 16, "--checkpoint-steps", 0]
+    flags = ["--dev", dev, "--out", folder / "run", "--epochs", 30, "--max-length", 16, "--checkpoint-steps", 0]
     assert run("finetune", "classify", "--config", config, *flags) == 0
     return folder / "run"
 
@@ -56,7 +56,7 @@ def saved_models(trained, tmp_path_factory) -> Path:
 
 def test_finetune(trained):
     settings = (trained / "settings.toml").read_text()
-    assert "epochs = 9\n" in settings  # the flag wins over the file
+    assert "epochs = 30\n" in settings  # the flag wins over the file
     assert "learning-rate = 0.01\n" in settings
     assert json.loads((trained / "metrics.json").read_text())["dev"]["accuracy"] == 1.0
 
@@ -138,7 +138,7 @@ def test_serve_and_ask_answer_as_predict_does(saved_models, trained, tmp_path, c
         with urllib.request.urlopen(url) as answer:  # a client that we did not write
             assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
         assert run("serve", saved_models, *ports) == 2
-        assert str(grpc_port) in one_line(capsys)
+        assert "Address already in use" in one_line(capsys)
     finally:
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=60)
