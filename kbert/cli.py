@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kbert import __version__
 from kbert.errors import InputError
@@ -26,27 +28,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for wrong input, 1 for anything else (with a traceback)."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # TensorFlow's C++ start-up notes say nothing about the user's work.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON's encoding, whatever the locale
     try:
         args.run(args)
     except InputError as error:
         print(f"kbert: {error}", file=sys.stderr)
         return 2
-    except ConnectionError as error:
-        print(f"kbert: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("kbert: stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of stdout has gone; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ConnectionError as error:
+        print(f"kbert: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"kbert: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kbert: stopped", file=sys.stderr)
+        return 130
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"kbert: {message}; `{self.prog} --help` says more\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kbert", description="BERT from raw text to an answer in production.")
+    parser = _Parser(prog="kbert", description="BERT from raw text to an answer in production.")
     parser.add_argument("--version", action="version", version=f"kbert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (help, add_arguments, run) in _COMMANDS.items():
@@ -54,6 +68,32 @@ def _parser() -> argparse.ArgumentParser:
         add_arguments(command)
         command.set_defaults(run=run)
     return parser
+
+
+def _load_tensorflow() -> None:
+    """Import TensorFlow with its start-up notes held back, so that stderr speaks of the user's work.
+
+    TF_CPP_MIN_LOG_LEVEL does not reach the notes that are written before logging is set up. If the import fails, all
+    of them are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other work runs on
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow as tf
+            import tensorflow_text  # noqa: F401
+
+            tf.config.list_physical_devices()  # looks for a GPU, and notes that there is none
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 # === presets ===
@@ -93,6 +133,7 @@ def _finetune(args: argparse.Namespace) -> None:
     names = [field.name for field in dataclasses.fields(FinetuneSettings)]
     settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     checked = FinetuneSettings(**settings)
+    _load_tensorflow()
     from kbert.tasks.finetuning import finetune_classify
 
     _print_json(finetune_classify(checked))
@@ -109,16 +150,17 @@ def _column_arguments(parser: argparse.ArgumentParser, *, label: bool) -> None:
     else:
         parser.set_defaults(label_column="")
     parser.add_argument("--batch-size", type=_positive, default=32, help="texts computed at once (default: 32)")
+    parser.add_argument("--skip-bad-lines", action="store_true", help="count bad lines and go on")
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="DIR", help="model folder")
     parser.add_argument("file", metavar="FILE", type=Path, help=".tsv, .csv or .jsonl file with labels")
     _column_arguments(parser, label=True)
-    parser.add_argument("--skip-bad-lines", action="store_true", help="count bad lines and go on")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    _load_tensorflow()
     from kbert.tasks.running import evaluate_file
 
     _print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines))
@@ -137,9 +179,10 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    _load_tensorflow()
     from kbert.tasks.running import predict_file
 
-    for row in predict_file(args.model, args.file, _columns(args), args.batch_size):
+    for row in predict_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines):
         _print_json(row)
 
 
@@ -160,12 +203,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    _load_tensorflow()
+    from kbert.export.saved_model import check_target, export_saved_model
     from kbert.tasks.running import load_task
 
-    model = load_task(args.model)
-    from kbert.export.saved_model import export_saved_model
-
-    folder = export_saved_model(model, args.target, args.version, verify=not args.no_verify)
+    check_target(args.target, args.version)  # before the time that loading takes
+    folder = export_saved_model(load_task(args.model), args.target, args.version, verify=not args.no_verify)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _print_json({"folder": str(folder), "bytes": size, "verified": not args.no_verify})
 
@@ -178,6 +221,7 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    _load_tensorflow()
     from kbert.serving.server import ModelServer
 
     def stop(*_: object) -> None:
@@ -204,6 +248,8 @@ def _ask(args: argparse.Namespace) -> None:
         if len(args.pair) != len(args.texts):
             raise InputError(f"give --pair once for each text. Received: {len(args.pair)} for {len(args.texts)} texts")
         inputs["text_pair"] = args.pair
+    if not args.target.startswith("http://"):
+        _load_tensorflow()  # the stubs of the gRPC protocol import it
     from kbert.serving.client import Client, rows
 
     with Client(args.target, args.timeout) as client:
@@ -220,6 +266,7 @@ def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _quickstart(args: argparse.Namespace) -> None:
+    _load_tensorflow()
     from kbert.quickstart import quickstart
 
     for row in quickstart(args.language, args.out):
@@ -227,10 +274,9 @@ def _quickstart(args: argparse.Namespace) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
 
 
 def _print_json(content: Any) -> None:

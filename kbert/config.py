@@ -52,8 +52,9 @@ class BertConfig:
     """Width of the embedding tables where it differs from `hidden_dim` (a projection follows); None: the same."""
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim"):
-            if getattr(self, name) < 1:
+        sizes = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
+        for name in (*sizes, "max_sequence_length", "num_segments", "embedding_dim"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"BertConfig: `{name}` must be at least 1. Received: {getattr(self, name)}")
         if self.hidden_dim % self.num_heads:
             raise InputError(
@@ -131,6 +132,8 @@ class TaskConfig:
     """Longest input in tokens, special tokens included; longer texts are truncated."""
 
     def __post_init__(self):
+        if self.max_length < 3:
+            raise InputError(f"TaskConfig: `max_length` must be at least 3. Received: {self.max_length}")
         if len(set(self.labels)) != len(self.labels):
             raise InputError(f"TaskConfig: `labels` must differ from each other. Received: {self.labels}")
 

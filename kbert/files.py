@@ -39,8 +39,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         partial.chmod(0o755)
         try:
             partial.rename(target)
-        except OSError:
-            raise InputError(f"{target} exists already: name another target, or remove it first") from None
+        except OSError as error:
+            raise InputError(f"{target} cannot be made ({error.strerror}): name another target") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -92,7 +92,10 @@ def quickstart(language: str, out: Path, models: Path = Path("saved_models")) ->
     yield {"step": "export", "folder": str(folder)}
 
     _log.info("4/5 serving %s on this machine", models)
-    with ModelServer(models, grpc_port=0, rest_port=0) as server, Client(f"127.0.0.1:{server.grpc_port}") as client:
+    with (
+        ModelServer(models / name, grpc_port=0, rest_port=0) as server,
+        Client(f"127.0.0.1:{server.grpc_port}") as client,
+    ):
         _log.info("5/5 asking over gRPC")
         answers = rows(client.predict(name, {"text": list(demo.questions)}))
     for question, answer in zip(demo.questions, answers, strict=True):

@@ -169,10 +169,6 @@ def test_a_label_that_the_model_lacks(trained, tmp_path, capsys):
 
 
 def test_a_preset_that_does_not_exist(capsys, tmp_path):
-    assert run("predict", "minilm-l6-fr", tmp_path / "x.tsv") == 2
-    capsys.readouterr()
-    assert run("evaluate", tmp_path / "nothing", tmp_path / "x.tsv") == 2
-    capsys.readouterr()
     (tmp_path / "x.txt").write_text("a\n")
     assert run("predict", "minilm-l6-fr", tmp_path / "x.txt") == 2
     assert "minilm-l6-en" in one_line(capsys)  # the nearest name
@@ -181,6 +177,18 @@ def test_a_preset_that_does_not_exist(capsys, tmp_path):
 def test_an_export_target_that_exists(saved_models, trained, capsys):
     assert run("export", trained, saved_models / "mood") == 2
     assert "holds version 1 already: add --version" in one_line(capsys)
+
+
+def test_columns_of_a_file_that_has_none(trained, tmp_path, capsys):
+    (tmp_path / "x.txt").write_text("a\n")
+    assert run("predict", trained, tmp_path / "x.txt", "--text-column", "body") == 2
+    assert "one text a line, without columns" in one_line(capsys)
+
+
+def test_a_reader_that_goes_away(capfd):
+    command = f"{sys.executable} -m kbert.cli presets | true"
+    assert subprocess.run(["bash", "-o", "pipefail", "-c", command], check=False).returncode == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_missing_settings(capsys):
@@ -210,3 +218,4 @@ def test_a_wrong_call_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         run(*arguments)
     assert exit.value.code == 2
+    assert "--help` says more" in one_line(capsys)

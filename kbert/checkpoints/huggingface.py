@@ -57,8 +57,8 @@ HEAD_RULES = (
     Rule("classifier/kernel", ("classifier.weight",), transpose=True),
     Rule("classifier/bias", ("classifier.bias",)),
 )
-# A checkpoint may lack these: masked-LM checkpoints carry no pooler, bare encoders no head.
-OPTIONAL = ("pooler/", "classifier/")
+# A bare encoder may lack these: a masked-LM checkpoint carries no pooler.
+OPTIONAL = ("pooler/",)
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -86,6 +86,15 @@ def read(folder: Path, weights: bool = True) -> Checkpoint:
     Raises:
         InputError: the folder is no BERT, a file is missing or damaged, or a tensor is missing or has another shape.
     """
+    try:
+        return _read(folder, weights)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder} has a form that kbert does not know ({type(error).__name__}: {error})") from error
+
+
+def _read(folder: Path, weights: bool) -> Checkpoint:
     keys = read_json(folder / "config.json")
     config = _config_from_keys(keys, folder)
     task = _task_from_keys(keys, folder)
@@ -148,7 +157,7 @@ def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
             attention_dropout_rate=keys.get("attention_probs_dropout_prob", 0.1),
             initializer_range=keys.get("initializer_range", 0.02),
             layer_norm_epsilon=keys.get("layer_norm_eps", 1e-12),
-            embedding_dim=keys.get("embedding_size"),
+            embedding_dim=keys.get("embedding_size") if keys.get("embedding_size") != keys["hidden_size"] else None,
         )
     except KeyError as error:
         raise InputError(f"{folder}/config.json has no key {error.args[0]!r}, which every BERT has") from None
@@ -163,7 +172,10 @@ def _task_from_keys(keys: dict[str, Any], folder: Path) -> TaskConfig | None:
     problem = keys.get("problem_type") or _PROBLEM
     names = keys.get("id2label") or {str(i): f"LABEL_{i}" for i in range(keys.get("num_labels", 2))}
     if problem != _PROBLEM or len(names) < 2:
-        raise InputError(f"{folder}/config.json: kbert reads classifiers with one label a text, not {problem}")
+        raise InputError(
+            f"{folder}/config.json: kbert reads classifiers that choose one of two labels or more, "
+            f"not {problem} with {len(names)}"
+        )
     return TaskConfig("classify", tuple(names[key] for key in sorted(names, key=int)))
 
 
@@ -211,7 +223,7 @@ def _kbert_tensors(
         try:
             tensor = read_tensor(rule, names)
         except KeyError as error:
-            if rule.name.startswith(OPTIONAL):
+            if task is None and rule.name.startswith(OPTIONAL):
                 continue
             raise InputError(f"{folder}: the weights hold no tensor {error.args[0]!r}; is this a BERT?") from None
         if tensor.shape != shapes[rule.name]:
@@ -258,7 +270,7 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError:
         raise InputError(
-            f"{path} is a PyTorch pickle, which kbert opens only through torch: pip install 'kbert[torch]', "
+            f"{path} is a PyTorch pickle, which kbert opens only through torch: pip install torch, "
             "or choose a preset with model.safetensors"
         ) from None
     try:

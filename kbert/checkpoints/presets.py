@@ -46,7 +46,7 @@ class Preset:
 
 _ALL = ("classify", "tag", "answer")
 _NOT_CHECKED = "not checked"
-_TORCH = "weights are a PyTorch pickle: needs pip install 'kbert[torch]'"
+_TORCH = "weights are a PyTorch pickle: needs pip install torch"
 _MINI = "English uncased, pretrained from scratch (Turc et al. 2019)"
 _KAGGLE = "English uncased, Google's weights as keras-hub publishes them"
 

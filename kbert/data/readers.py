@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
 import itertools
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kbert.errors import InputError
 
@@ -62,7 +65,7 @@ def read_texts(
         InputError: names the file and line of the first bad record, or what the file lacks.
     """
     path = Path(path)
-    format = next((f for f in FORMATS if path.name.removesuffix(".gz").endswith(f)), None)
+    format = table_format(path)
     if format is None:
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
     text = _read_utf8(path)
@@ -70,6 +73,11 @@ def read_texts(
         raise InputError(f"{path} is empty")
     rows = _json_rows(path, text) if format == ".jsonl" else _table_rows(path, text, format)
     return _collect(path, rows, columns, labelled, skip_bad_lines)
+
+
+def table_format(path: Path) -> str | None:
+    """The format that a file's name says, of `FORMATS`; None for plain lines."""
+    return next((f for f in FORMATS if path.name.lower().removesuffix(".gz").endswith(f)), None)
 
 
 def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
@@ -83,12 +91,8 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
         InputError: the file does not exist, is empty, or is not UTF-8.
     """
     path = Path("stdin" if file == "-" else file)
-    try:
-        source = sys.stdin.buffer if file == "-" else path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     lines = 0
-    with source:
+    with _open(file) as source:
         while batch := list(itertools.islice(source, chunk)):
             records = TextRecords(path)
             for line in batch:
@@ -100,6 +104,19 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
         raise InputError(f"{path} is empty")
 
 
+@contextlib.contextmanager
+def _open(file: str) -> Iterator[Any]:
+    """A file of lines of bytes; what goes wrong while it is read names it."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with (gzip.open if file.endswith(".gz") else open)(file, "rb") as source:
+            yield source
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+
+
 def _read_utf8(path: Path) -> str:
     try:
         content = path.read_bytes()
@@ -107,7 +124,7 @@ def _read_utf8(path: Path) -> str:
             content = gzip.decompress(content)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     return _decode(content, path, first_line=1)
 
@@ -127,12 +144,12 @@ Row = tuple[int, Mapping[str, object] | str]  # line number, and the fields or w
 
 
 def _table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
+    lines: Iterator[tuple[int, list[str]]]
     if format == ".tsv":
         # Not the csv module: it would end a line at a bare carriage return, and has a limit on the size of a field.
         lines = ((number, line.removesuffix("\r").split("\t")) for number, line in enumerate(text.split("\n"), 1))
     else:
-        reader = csv.reader(io.StringIO(text, newline=""))
-        lines = ((reader.line_num, row) for row in reader)
+        lines = _csv_rows(path, text)
     _, header = next(lines)
     for number, values in lines:
         if not any(values):
@@ -141,6 +158,16 @@ def _table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
             yield number, f"{len(values)} fields where the header names {len(header)}"
         else:
             yield number, dict(zip(header, values, strict=True))
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(len(text) + 1)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -157,15 +184,14 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 
 def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, skip_bad_lines: bool) -> TextRecords:
     records = TextRecords(path)
-    names: dict[str, str | None] | None = None
-    for line, row in rows:
-        problem = row if isinstance(row, str) else None
-        if not isinstance(row, str):
-            if names is None:
-                names = _column_names(path, row, columns, labelled)
-                records.pairs = [] if names["pair"] else None
-                records.labels = [] if names["label"] else None
-            problem = _append(records, line, row, names)
+    found = list(rows)
+    header = {name: None for _, row in found if not isinstance(row, str) for name in row}
+    if header:
+        names = _column_names(path, header, columns, labelled)
+        records.pairs = [] if names["pair"] else None
+        records.labels = [] if names["label"] else None
+    for line, row in found:
+        problem = row if isinstance(row, str) else _append(records, line, row, names)
         if problem and not skip_bad_lines:
             raise InputError(f"{path}:{line}: {problem}")
         records.skipped += problem is not None
@@ -204,6 +230,8 @@ def _append(records: TextRecords, line: int, row: Mapping[str, object], names: M
             value = str(value)
         if not isinstance(value, str) or not value.strip():
             return f"no value for {name!r}" if value in (None, "") else f"{name!r} must be a text, not {value!r}"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return f"{name!r} holds half of a surrogate pair, which has no UTF-8 form"
         values[kind] = value
     records.texts.append(values["text"])
     if records.pairs is not None:

@@ -23,6 +23,7 @@ from kbert.errors import InputError
 _FLOAT, _INT32, _STRING, _INT64 = 1, 3, 7, 9
 _NUMPY = {_FLOAT: np.float32, _INT32: np.int32, _INT64: np.int64}
 _TSTRING_BYTES = 24  # sizeof(TF_TString)
+_LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 _RETURN_POINTERS = (
     "TF_NewStatus",
     "TF_NewGraph",
@@ -56,6 +57,8 @@ def run_in_cpp_loader(
     import tensorflow as tf
     import tensorflow_text
 
+    if not list(Path(tf.__file__).parent.glob(_LIBRARIES[-1])):
+        raise InputError("this platform's TensorFlow has no C library to check the export with: add --no-verify")
     request = {
         "folder": str(folder),
         "libraries": str(Path(tf.__file__).parent),
@@ -63,14 +66,17 @@ def run_in_cpp_loader(
         **_tensor_names(Path(folder), signature),
         "values": {name: list(values) for name, values in inputs.items()},
     }
-    process = subprocess.run(
-        [sys.executable, __file__],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        process = subprocess.run(
+            [sys.executable, __file__],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{folder} gave no answer in TensorFlow's C++ loader within {timeout:.0f} s") from None
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise InputError(f"{folder} does not run in TensorFlow's C++ loader: {reason[0]}")
@@ -106,8 +112,8 @@ class _Library:
     """The few functions of TensorFlow's C API that running a signature takes."""
 
     def __init__(self, folder: str):
-        ctypes.CDLL(f"{folder}/libtensorflow_framework.so.2", ctypes.RTLD_GLOBAL)
-        self.c = ctypes.CDLL(f"{folder}/libtensorflow_cc.so.2", ctypes.RTLD_GLOBAL)
+        for name in _LIBRARIES:
+            self.c = ctypes.CDLL(f"{folder}/{name}", ctypes.RTLD_GLOBAL)
         for name in _RETURN_POINTERS:
             getattr(self.c, name).restype = ctypes.c_void_p
         self.c.TF_Message.restype = ctypes.c_char_p

@@ -6,6 +6,7 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
@@ -35,7 +36,7 @@ def export_saved_model(model: Task, target: str | Path, version: int = 1, verify
     """
     target = Path(target)
     folder = target / str(version)
-    _check_target(target, version)
+    check_target(target, version)
     module = _serving_module(model)
     with new_folder(folder) as partial:
         with warnings.catch_warnings():
@@ -43,15 +44,29 @@ def export_saved_model(model: Task, target: str | Path, version: int = 1, verify
             warnings.simplefilter("ignore")
             tf.saved_model.save(module, str(partial), signatures={DEFAULT_SIGNATURE: module.serve})
         if verify:
-            from kbert.export.cpp_loader import run_in_cpp_loader
-
-            run_in_cpp_loader(partial, {name: [""] for name in _input_names(model)})
+            _verify(partial, model)
     return folder
+
+
+def _verify(folder: Path, model: Task) -> None:
+    """Compare the C++ loader's answers with the model's own."""
+    from kbert.export.cpp_loader import run_in_cpp_loader
+
+    texts = ["", "An example, with 例子 in it."]
+    answers = run_in_cpp_loader(folder, dict.fromkeys(_input_names(model), texts))
+    for name, expected in model.predict((texts, texts) if model.task.pair else texts).items():
+        same = (
+            np.array_equal(answers[name], expected)
+            if expected.dtype == object
+            else np.allclose(answers[name], expected, atol=1e-4)
+        )
+        if not same:
+            raise InputError(f"TensorFlow's C++ loader answers {answers[name]} as {name}, the model itself {expected}")
 
 
 def next_version(target: Path) -> int:
     """The first version above all that a model's folder holds."""
-    versions = [int(path.name) for path in target.glob("*") if path.name.isdigit()]
+    versions = [int(path.name) for path in target.glob("*") if re.fullmatch("[0-9]+", path.name)]
     return max(versions, default=0) + 1
 
 
@@ -80,13 +95,18 @@ def _input_names(model: Task) -> list[str]:
     return ["text", "text_pair"] if model.task.pair else ["text"]
 
 
-def _check_target(target: Path, version: int) -> None:
+def check_target(target: Path, version: int) -> None:
+    """Refuse a version that exists, and a target that TF Serving would not serve under its name."""
     if version < 1:
         raise InputError(f"a version must be 1 or more. Received: {version}")
-    if not re.fullmatch(r"[\w.-]+", target.name):
+    if not re.fullmatch(r"[\w.-]+", target.resolve().name):
         raise InputError(f"{target}: a model's name has letters, digits, '.', '_' and '-' only")
     if target.is_file():
         raise InputError(f"{target} is a file: name a folder for the model's versions")
+    if models := [path.parent.parent.name for path in target.glob("*/*/saved_model.pb")]:
+        raise InputError(
+            f"{target} holds models ({', '.join(sorted(set(models)))}): name a folder in it, {target}/NAME"
+        )
     if (target / str(version)).exists():
         raise InputError(
             f"{target} holds version {version} already: add --version {next_version(target)} to export beside it, "

@@ -38,8 +38,10 @@ class GrpcTransport:
     def __init__(self, target: str, timeout: float):
         self._target = target
         self._timeout = timeout
-        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(target, options=unlimited)
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        if target.rpartition(":")[0] in ("localhost", "127.0.0.1"):
+            options.append(("grpc.enable_http_proxy", 0))  # no proxy leads to this machine itself
+        self._channel = grpc.insecure_channel(target, options=options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 

@@ -77,6 +77,8 @@ class RestTransport:
             with self._lock:
                 status, answer = self._exchange(method, path, body)
             content = json.loads(answer.decode("utf-8", "replace"))
+            if not isinstance(content, dict) or (status != http.HTTPStatus.OK and "error" not in content):
+                raise ValueError("not an answer of TF Serving")
         except TimeoutError as error:
             raise ConnectionError(
                 f"{self._target} gave no answer within {self._timeout} s: send fewer texts at once, or allow more time"

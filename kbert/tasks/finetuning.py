@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import logging
-import shlex
 import shutil
-import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ import keras
 from kbert.checkpoints import huggingface
 from kbert.data.readers import Columns, TextRecords, read_texts
 from kbert.errors import InputError
-from kbert.files import read_json, write_json
+from kbert.files import read_json, replaced_files, write_json
 from kbert.tasks.model_card import model_card
 from kbert.tasks.settings import FinetuneSettings, read_toml
 from kbert.tasks.text_classifier import BertTextClassifier
-from kbert.training.callbacks import ProgressBar, Resuming, write_history
+from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
 
     Args:
         settings: the run. `settings.out` receives the model (a Hugging Face folder), metrics.json, history.csv,
-            settings.toml and README.md; while the run goes on, checkpoints/.
+            settings.toml, data.json (checksums of the data) and README.md; while the run goes on, checkpoints/.
 
     Returns:
         The content of metrics.json.
@@ -39,13 +38,16 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
         InputError: bad settings or files, or a folder that holds another run.
     """
     out = Path(settings.out)
-    if (out / "metrics.json").exists() and not _is_other_run(out, settings):
-        _log.info("%s is finished already", out)
-        return read_json(out / "metrics.json")
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
     train, dev = _read(settings, settings.train), _read(settings, settings.dev)
     labels = sorted_labels(train)
     _check_labels(dev, labels)
-    _begin_folder(out, settings)
+    record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
+    _check_folder(out, settings, record)
+    if (out / "config.json").exists():  # comes last of all files
+        _log.info("%s is finished already", out)
+        return read_json(out / "metrics.json")
 
     keras.utils.set_random_seed(settings.seed)
     model = BertTextClassifier.from_preset(
@@ -54,22 +56,18 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
     model.compile(
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, warmup_rate=settings.warmup_rate
     )
-    begin = time.perf_counter()
+    _begin_folder(out, settings, record)
     history = _train(model, settings, train, dev, out)
-    seconds = time.perf_counter() - begin
-    dev_metrics = model.evaluate(*_xy(dev), batch_size=settings.batch_size, verbose=0)
     metrics = {
         "task": "classify",
         "labels": labels,
         "train_examples": len(train),
         "dev_examples": len(dev),
         "skipped_lines": train.skipped + dev.skipped,
-        "dev": {name: float(value) for name, value in sorted(dev_metrics.items())},
-        "seconds": round(seconds, 1),
+        "dev": {n.removeprefix("val_"): value for n, value in sorted(history[-1].items()) if n.startswith("val_")},
         "kbert": version("kbert"),
     }
-    command = shlex.join(["kbert", *sys.argv[1:]])
-    card = model_card(settings, metrics, command)
+    card = model_card(settings, metrics, pair=model.task.pair)
 
     def add_records(folder: Path) -> None:
         write_json(folder / "metrics.json", metrics)
@@ -87,51 +85,50 @@ def sorted_labels(records: TextRecords) -> list[str]:
     if len(labels) < 2:
         raise InputError(f"{records.path} holds one label only ({labels.pop()!r}): a classifier needs two or more")
     whole = all(label.removeprefix("-").isdecimal() for label in labels)
-    return sorted(labels, key=int) if whole else sorted(labels)
-
-
-def columns(settings: Any) -> Columns:
-    """The columns that flags name."""
-    return Columns(settings.text_column or None, settings.pair_column or None, settings.label_column or None)
+    return sorted(labels, key=lambda label: (int(label), label)) if whole else sorted(labels)
 
 
 def _read(settings: FinetuneSettings, path: str) -> TextRecords:
-    records = read_texts(path, columns(settings), skip_bad_lines=settings.skip_bad_lines)
+    columns = Columns(settings.text_column or None, settings.pair_column or None, settings.label_column or None)
+    records = read_texts(path, columns, skip_bad_lines=settings.skip_bad_lines)
     if records.skipped:
         _log.warning("%s: %d bad lines skipped, %d records read", path, records.skipped, len(records))
     return records
 
 
 def _check_labels(dev: TextRecords, labels: list[str]) -> None:
+    known = set(labels)
     for line, label in zip(dev.lines, dev.labels or (), strict=True):
-        if label not in labels:
+        if label not in known:
             raise InputError(f"{dev.path}:{line}: label {label!r} does not occur in the training file")
 
 
-def _is_other_run(out: Path, settings: FinetuneSettings) -> bool:
-    """False where the folder's settings are these; InputError where they are others."""
-    path = out / "settings.toml"
-    if not path.exists():
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _check_folder(out: Path, settings: FinetuneSettings, record: dict[str, str]) -> None:
+    """Refuse a folder that holds anything but this run, on this data."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: name a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / "data.json").exists():
         raise InputError(f"{out} is not empty and holds no run of kbert: choose another --out")
-    differences = settings.differences(FinetuneSettings(**read_toml(path)))
+    differences = settings.differences(FinetuneSettings(**read_toml(out / "settings.toml")))
     if differences:
         raise InputError(
             f"{out} holds a run with other settings ({'; '.join(differences)}): choose another --out, or remove it"
         )
-    return False
+    if read_json(out / "data.json") != record:
+        raise InputError(f"{out} holds a run on other data (a file has changed since): choose another --out")
 
 
-def _begin_folder(out: Path, settings: FinetuneSettings) -> None:
-    if out.is_file():
-        raise InputError(f"--out {out} is a file: name a folder")
-    if out.exists() and any(out.iterdir()):
-        _is_other_run(out, settings)
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "settings.toml").write_text(settings.to_toml(), encoding="utf8")
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+def _begin_folder(out: Path, settings: FinetuneSettings, record: dict[str, str]) -> None:
+    """Say in the folder whose it is, once everything that can be wrong with a new run has been looked at."""
+    with replaced_files(out, last="data.json") as partial:
+        (partial / "settings.toml").write_text(settings.to_toml(), encoding="utf8")
+        write_json(partial / "data.json", record)
 
 
 def _train(
@@ -155,8 +152,7 @@ def _train(
             seed=settings.seed,
             initial_step=resuming.step,
             verbose=0,
-            # The state is saved before anything that may fail, and after the metrics are known.
-            callbacks=[bar, resuming, *extra],
+            callbacks=[FiniteLoss(), bar, EvaluationBar(), resuming, *extra],
         )
     finally:
         bar.close()

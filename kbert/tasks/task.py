@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
@@ -136,10 +138,14 @@ class Task(keras.Model):
             "shuffle": False,
         }
         if isinstance(x, tf.data.Dataset):
+            if initial_step:
+                raise InputError("initial_step needs texts and labels in memory, not a tf.data, whose order is its own")
             dataset = self._from_dataset(x)
             steps = int(dataset.cardinality())
             if steps < 0 and self._recipe:
-                raise InputError("a tf.data of unknown size needs .apply(tf.data.experimental.assert_cardinality(n))")
+                raise InputError(
+                    "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
+                )
             self._start_schedule(steps * epochs, initial_step)
             return super().fit(dataset, epochs=epochs, **common)
         texts = self._tokenized(x)
@@ -172,21 +178,22 @@ class Task(keras.Model):
         return super().evaluate(dataset, verbose=verbose, return_dict=return_dict, **kwargs)
 
     def predict(  # type: ignore[override]
-        self, x: Any, *, batch_size: int = 32, progress: Callable[[Iterable], Iterable] = iter
+        self, x: Any, *, batch_size: int = 32, verbose: Any = 0
     ) -> dict[str, np.ndarray]:
         """Answers to raw strings: the outputs of the served signature, as numpy arrays in the order of `x`.
 
         Args:
-            x: as in `fit`.
+            x: as in `fit`; a tf.data gives texts alone.
             batch_size: texts computed at once; texts of like length are put together.
-            progress: wraps the iteration over batches, as `tqdm.tqdm` does.
+            verbose: 1 shows a progress bar on stderr where the work takes longer than two seconds.
 
         Returns:
             dict of arrays, first axis the texts; strings are Python str.
         """
         texts = self._tokenized(x)
         order = sorted_order(texts.lengths(), batch_size)
-        logits = np.concatenate([self._logits(features).numpy() for features in progress(batches(texts, order))])
+        bar = tqdm(batches(texts, order), unit="batch", file=sys.stderr, delay=2, leave=False, disable=not verbose)
+        logits = np.concatenate([self._logits(features).numpy() for features in bar])
         restored = np.empty_like(logits)
         restored[np.concatenate(order)] = logits
         return {name: _to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
@@ -221,12 +228,16 @@ class Task(keras.Model):
         return batches(texts, sorted_order(lengths, batch_size), self._labels(y, len(lengths)))
 
     def _from_dataset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        if isinstance(dataset.element_spec[0], dict):
+        if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) != 2:
+            raise InputError(f"a tf.data must give (texts, labels). Received: {dataset.element_spec}")
+        if isinstance(dataset.element_spec[0], dict) and "token_ids" in dataset.element_spec[0]:
             return dataset  # features already: Keras' fit hands its validation data to `evaluate`
         names = tf.constant(self.task.labels)
 
         @tf.autograph.experimental.do_not_convert
         def prepare(x, y):
+            if isinstance(x, dict):
+                x = tuple(x[name] for name in ("text", "text_pair") if name in x)
             pair = x if isinstance(x, tuple) else (x,)
             if y.dtype == tf.string:
                 matches = y[:, None] == names[None, :]  # [B, C]
@@ -243,10 +254,12 @@ class Task(keras.Model):
             return
         warmup_steps = round(self._recipe["warmup_rate"] * total_steps)
         schedule = LinearWarmupDecay(self._recipe["learning_rate"], total_steps, warmup_steps)
-        if initial_step:
-            self.optimizer.learning_rate = schedule
-        else:
-            self.optimizer = adamw(self.trainable_variables, schedule, self._recipe["weight_decay"])
+        # Keras wraps the optimizer where mixed_float16 needs a scaled loss.
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer.learning_rate = schedule
+        if not initial_step:
+            for variable in optimizer.variables:  # the step and both moments, which all start at zero
+                variable.assign(tf.zeros_like(variable.value))
         self.train_function = None
 
     # === Head ===
@@ -281,7 +294,11 @@ class Task(keras.Model):
         raise NotImplementedError
 
     def save_to_preset(self, folder: str | Path) -> None:
-        """Write a Hugging Face model folder that `from_preset` and transformers open; whole or not at all."""
+        """Write a Hugging Face model folder that `from_preset` and transformers open.
+
+        Files of the same names are replaced. A stop in between leaves a folder without config.json, which nothing
+        opens, never a mixture of two models.
+        """
         huggingface.write(Path(folder), self.checkpoint())
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from kbert.checkpoints import presets
 from kbert.config import TaskConfig
 from kbert.errors import InputError
 from kbert.modeling.encoder import BertEncoder, load_tensors
-from kbert.modeling.layers import dense
+from kbert.modeling.heads import ClassificationHead
 from kbert.tasks.task import Task
 from kbert.tokenization.tokenizer import BertTokenizer
+
+_log = logging.getLogger(__name__)
 
 
 class BertTextClassifier(Task):
@@ -45,17 +47,14 @@ class BertTextClassifier(Task):
         if len(task.labels) < 2:
             raise InputError(f"a classifier needs two labels or more. Received: {list(task.labels)}")
         # === Layers ===
-        self.dropout = keras.layers.Dropout(encoder.config.dropout_rate, name="dropout")
-        self.classifier = dense(len(task.labels), encoder.config, "classifier")
+        self.head = ClassificationHead(encoder.config, len(task.labels), name="classifier")
         self.build()
 
     def build(self, input_shape=None):
-        self.classifier.build((None, self.encoder.config.hidden_dim))
+        self.head.build()
 
     def call(self, inputs):
-        pooled = self.encoder(inputs)["pooled_output"]  # [B, D]
-        # Mixed precision ends here: loss and probabilities want float32.
-        return ops.cast(self.classifier(self.dropout(pooled)), "float32")
+        return self.head(self.encoder(inputs)["pooled_output"])
 
     def default_loss(self):
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -73,7 +72,7 @@ class BertTextClassifier(Task):
         }
 
     def head_weights(self):
-        return {"classifier/kernel": self.classifier.kernel, "classifier/bias": self.classifier.bias}
+        return {"classifier/kernel": self.head.dense.kernel, "classifier/bias": self.head.dense.bias}
 
     @classmethod
     def from_preset(
@@ -90,7 +89,8 @@ class BertTextClassifier(Task):
 
         Args:
             preset: as in `BertEncoder.from_preset`.
-            labels: class names. None takes those of the preset; other labels than the preset's give a fresh head.
+            labels: class names. None takes those of the preset. The preset's own in another order keep its trained
+                head; any others give a fresh one.
             pair: whether the model reads pairs of texts. None: as the preset says, else False.
             max_length: longest input in tokens. None: as the preset says, else 128 (or the encoder's own limit).
             skip_padding: as in `BertEncoder`.
@@ -105,16 +105,19 @@ class BertTextClassifier(Task):
                 raise InputError(f"{preset} has no classification head: pass labels=[…], the names of the classes")
             labels = saved.labels
         encoder = BertEncoder(checkpoint.config, skip_padding=skip_padding)
-        load_tensors(encoder, checkpoint.tensors)
+        if fresh := load_tensors(encoder, checkpoint.tensors):
+            _log.warning("%s has no %s: they start from random values", preset, ", ".join(fresh))
         task = TaskConfig(
             "classify",
             tuple(labels),
             pair=pair if pair is not None else bool(saved and saved.pair),
-            max_length=max_length or (saved.max_length if saved else min(128, checkpoint.config.max_sequence_length)),
+            max_length=max_length
+            if max_length is not None
+            else min(saved.max_length if saved else 128, checkpoint.config.max_sequence_length),
         )
         model = cls(encoder, BertTokenizer(checkpoint.vocabulary, checkpoint.tokenizer), task, **kwargs)
-        if saved and saved.labels == task.labels:
+        if saved and set(saved.labels) == set(task.labels):
+            columns = [saved.labels.index(label) for label in task.labels]
             for name, variable in model.head_weights().items():
-                if name in checkpoint.tensors:
-                    variable.assign(checkpoint.tensors[name])
+                variable.assign(checkpoint.tensors[name][..., columns])
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -43,6 +44,27 @@ class ProgressBar(keras.callbacks.Callback):
             self._bar.close()
 
 
+class EvaluationBar(keras.callbacks.Callback):
+    """A bar on stderr over the batches of an evaluation, where it takes longer than two seconds."""
+
+    def on_test_begin(self, logs=None):
+        self._bar = tqdm(desc="evaluating", unit="batch", file=sys.stderr, delay=2, leave=False)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._bar.update()
+
+    def on_test_end(self, logs=None):
+        self._bar.close()
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops a run that has diverged, before its weights are saved over good ones."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise InputError("the loss is no longer a finite number: the run has diverged; lower --learning-rate")
+
+
 class Resuming(keras.callbacks.Callback):
     """Keeps the whole state of a run in a folder, and takes it up again.
 
@@ -80,13 +102,13 @@ class Resuming(keras.callbacks.Callback):
         try:
             arrays = safetensors.numpy.load_file(state / "variables.safetensors")
             content = read_json(state / "state.json")
+            self.history, self._step = content["history"], content["step"]
             _assign(_variables(model), arrays)
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
                 f"{state} does not fit this run or is damaged ({error}): remove {self.folder} to start again"
             ) from None
         self._metrics = {name: array for name, array in arrays.items() if name.startswith("metrics/")}
-        self.history, self._step = content["history"], content["step"]
 
     def on_train_batch_end(self, batch, logs=None):
         # An epoch that goes on goes on with its sums. Keras makes the metrics' variables in the first step only, and
@@ -95,7 +117,8 @@ class Resuming(keras.callbacks.Callback):
             variable.assign(variable + self._metrics[name])
         self._metrics = {}
         self._step += 1
-        if self.every_steps and self._step % self.every_steps == 0:
+        ends_epoch = batch + 1 == self.params["steps"]
+        if self.every_steps and self._step % self.every_steps == 0 and not ends_epoch:
             self._save(self.model, metrics=True)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -105,8 +128,6 @@ class Resuming(keras.callbacks.Callback):
 
     def _save(self, model: keras.Model, metrics: bool) -> None:
         target = self.folder / f"step-{self._step}"
-        if target.exists():  # the end of an epoch that is a multiple of `every_steps`
-            shutil.rmtree(target)
         variables = _variables(model) | (_metric_variables(model) if metrics else {})
         with new_folder(target) as partial:
             arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}

@@ -76,6 +76,8 @@ def test_labels_are_not_asked_for_when_predicting(tmp_path):
         ("a.csv", "text,label\n,x\n", "a.csv:2: no value for 'text'"),
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', "a.jsonl:2: no value for 'label'"),
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text\n', "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"text": "\\ud83d", "label": "x"}\n', "a.jsonl:1: 'text' holds half of a surrogate pair"),
+        ("a.csv", 'text,label\n"one,x\ntwo,y\n', "a.csv:3: not CSV"),
         ("a.jsonl", '["a"]\n', "a.jsonl:1: not a JSON object"),
         ("a.jsonl", '{"text": ["a"], "label": "x"}\n', r"a.jsonl:1: 'text' must be a text, not \['a'\]"),
         ("a.tsv", "text\ttag\na\tx\n", "no label column .* it has 'text', 'tag': name it with --label-column"),
@@ -111,6 +113,27 @@ def test_a_damaged_gzip(tmp_path):
         read_texts(path)
 
 
+def test_a_gzip_with_wrong_bytes(tmp_path):
+    path = write(tmp_path, "a.tsv.gz", "text\tlabel\n" + "".join(f"{i}\tx\n" for i in range(999)))
+    content = bytearray(path.read_bytes())
+    content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a.tsv.gz cannot be read"):
+        read_texts(path)
+
+
+def test_columns_of_json_lines_are_those_of_any_line(tmp_path):
+    path = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "label": "x"}\n')
+    with pytest.raises(InputError, match="a.jsonl:1: no value for 'label'"):
+        read_texts(path)
+    assert read_texts(path, skip_bad_lines=True).texts == ["b"]
+
+
+def test_a_long_field(tmp_path):
+    text = "a" * 300_000
+    assert read_texts(write(tmp_path, "a.csv", f"text,label\n{text},x\n")).texts == [text]
+
+
 def test_bad_lines_can_be_skipped_and_are_counted(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\na\tx\nb\nc\ty\nd\t\n")
     records = read_texts(path, skip_bad_lines=True)
@@ -124,6 +147,8 @@ def test_lines_come_in_chunks_and_blank_ones_count(tmp_path):
     path = write(tmp_path, "a.txt", "one\n\n三\r\nlast")
     chunks = list(read_lines(str(path), 3))
     assert [chunk.texts for chunk in chunks] == [["one", "", "三"], ["last"]]
+    packed = write(tmp_path, "a.txt.gz", "one\n三\n")
+    assert [chunk.texts for chunk in read_lines(str(packed), 3)] == [["one", "三"]]
     assert [chunk.lines for chunk in chunks] == [[1, 2, 3], [4]]
 
 

@@ -66,11 +66,12 @@ def test_the_graph_holds_nothing_that_tf_serving_lacks(exported):
     graph = proto.meta_graphs[0].graph_def
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     ops = {node.op for node in nodes}
-    assert not ops & {"PyFunc", "EagerPyFunc", "XlaLaunch", "StatefulPartitionedXlaCall"}
+    assert not ops & {"PyFunc", "EagerPyFunc", "XlaLaunch"}
     assert not any(node.attr["_XlaMustCompile"].b for node in nodes if "_XlaMustCompile" in node.attr)
-    # Of tf-text, only a kernel that every TF Serving since 2.13 has.
-    core = {op for op in ops if tf.raw_ops.__dict__.get(op) is not None}
-    assert {op for op in ops - core if "Wordpiece" in op} == {"FastWordpieceTokenizeWithOffsets"}
+    # Beyond TensorFlow's own ops and the graph's functions, only a kernel that every TF Serving since 2.13 has.
+    functions = {function.signature.name for function in graph.library.function}
+    own = {op for op in ops if hasattr(tf.raw_ops, op)}
+    assert ops - own - functions == {"FastWordpieceTokenizeWithOffsets"}
 
 
 def test_verifying_runs_the_loader_before_the_version_appears(model, tmp_path, monkeypatch):
@@ -88,7 +89,7 @@ def test_verifying_runs_the_loader_before_the_version_appears(model, tmp_path, m
     ((parent, content, inputs),) = seen
     assert parent == tmp_path / "mood"
     assert [path.name.startswith(".") for path in content] == [True]  # TF Serving looks for numbers only
-    assert inputs == {"text": [""]}
+    assert inputs == {"text": ["", "An example, with 例子 in it."]}
     assert list((tmp_path / "mood").iterdir()) == []
 
 
@@ -97,6 +98,23 @@ def test_versions(model, exported):
     assert next_version(exported.parent / "nothing") == 1
     with pytest.raises(InputError, match=r"holds version 1 already: add --version 2"):
         export_saved_model(model, exported.parent, verify=False)
+
+
+def test_a_folder_of_models_is_no_model(model, exported):
+    with pytest.raises(InputError, match=r"holds models \(mood\): name a folder in it"):
+        export_saved_model(model, exported.parent.parent, verify=False)
+
+
+def test_answers_that_differ_are_refused(model, tmp_path, monkeypatch):
+    import kbert.export.cpp_loader as loader
+
+    run = loader.run_in_cpp_loader
+    monkeypatch.setattr(
+        loader, "run_in_cpp_loader", lambda *args: {n: v if n == "label" else v + 0.01 for n, v in run(*args).items()}
+    )
+    with pytest.raises(InputError, match=r"C\+\+ loader answers"):
+        export_saved_model(model, tmp_path / "mood")
+    assert not (tmp_path / "mood" / "1").exists()
 
 
 def test_targets_that_cannot_be(model, tmp_path):

@@ -183,19 +183,25 @@ def test_runs_on_the_jax_backend(tiny_config, inputs, tmp_path):
     tensors = random_tensors(tiny_config)
     load_tensors(encoder, tensors)
     np.savez(tmp_path / "weights.npz", **tensors)
-    np.savez(tmp_path / "inputs.npz", **inputs)
+    kernel = np.random.default_rng(0).normal(size=(tiny_config.hidden_dim, 5)).astype("float32")
+    np.savez(tmp_path / "inputs.npz", head=kernel, **inputs)
     program = f"""
 import numpy as np, jax
 from kbert.config import BertConfig
 from kbert.modeling.encoder import BertEncoder, load_tensors
-encoder = BertEncoder(BertConfig.from_dict({tiny_config.to_dict()}))
+from kbert.modeling.heads import ClassificationHead
+config = BertConfig.from_dict({tiny_config.to_dict()})
+encoder, head = BertEncoder(config), ClassificationHead(config, 5)
+head.build()
+head.dense.kernel.assign(np.load("inputs.npz")["head"])
 load_tensors(encoder, dict(np.load("weights.npz")))
-inputs = dict(np.load("inputs.npz"))
+inputs = {{name: value for name, value in np.load("inputs.npz").items() if name != "head"}}
 trainable = [v.value for v in encoder.trainable_variables]
 rest = [v.value for v in encoder.non_trainable_variables]
 outputs = jax.jit(lambda x: encoder.stateless_call(trainable, rest, x)[0]["pooled_output"])(inputs)
-np.save("outputs.npy", outputs)
+np.save("outputs.npy", head(outputs))
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), encoder(inputs)["pooled_output"], atol=1e-5)
+    logits = encoder(inputs)["pooled_output"].numpy() @ kernel
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), logits, atol=2e-5)

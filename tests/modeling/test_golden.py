@@ -28,8 +28,8 @@ def texts(golden):
 @pytest.fixture(scope="module", params=[True, False], ids=["real tokens", "padded rows"])
 def model(request, minilm_folder, golden):
     model = kbert.BertTextClassifier.from_preset(str(minilm_folder), ["a", "b"], skip_padding=request.param)
-    model.classifier.kernel.assign(golden["head"])
-    model.classifier.bias.assign([0.25, -0.5])
+    model.head.dense.kernel.assign(golden["head"])
+    model.head.dense.bias.assign([0.25, -0.5])
     return model
 
 

@@ -44,8 +44,8 @@ def reference(minilm_folder):
 @pytest.fixture(scope="module", params=[True, False], ids=["real tokens", "padded rows"])
 def model(request, minilm_folder, reference):
     model = kbert.BertTextClassifier.from_preset(str(minilm_folder), ["a", "b"], skip_padding=request.param)
-    model.classifier.kernel.assign(reference.classifier.weight.detach().numpy().T)
-    model.classifier.bias.assign(reference.classifier.bias.detach().numpy())
+    model.head.dense.kernel.assign(reference.classifier.weight.detach().numpy().T)
+    model.head.dense.bias.assign(reference.classifier.bias.detach().numpy())
     return model
 
 

