@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kbert.config import BertConfig, TaskConfig, TokenizerConfig
+from kbert.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,44 @@ def read_tensor(rule: Rule, foreign: Mapping[str, np.ndarray]) -> np.ndarray:
     if rule.transpose:
         parts = [part.T for part in parts]
     return np.ascontiguousarray(np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0])
+
+
+def read_tensors(
+    rules: Iterable[Rule],
+    foreign: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+    optional: tuple[str, ...] = (),
+) -> dict[str, np.ndarray]:
+    """The kbert tensors of a foreign checkpoint, each checked for its shape.
+
+    Args:
+        rules: the name table; rows whose names `shapes` lacks are passed over.
+        foreign: the checkpoint's own names and arrays.
+        shapes: what `tensor_shapes` gives.
+        where: the checkpoint, for messages.
+        optional: beginnings of names that may be missing.
+
+    Raises:
+        InputError: a tensor is missing, or its shape is not the config's.
+    """
+    tensors = {}
+    for rule in rules:
+        if rule.name not in shapes:
+            continue
+        try:
+            tensor = read_tensor(rule, foreign)
+        except KeyError as error:
+            if rule.name.startswith(optional):
+                continue
+            raise InputError(f"{where}: the weights hold no tensor {error.args[0]!r}; is this a BERT?") from None
+        if tensor.shape != shapes[rule.name]:
+            raise InputError(
+                f"{where}: {' + '.join(rule.foreign)} gives shape {tensor.shape}, the config asks for "
+                f"{shapes[rule.name]}: these files do not belong together"
+            )
+        tensors[rule.name] = tensor
+    return tensors
 
 
 def write_tensor(rule: Rule, tensor: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensor, tensor_shapes
+from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensors, tensor_shapes
 from kbert.checkpoints.huggingface_tokenizer import read_vocabulary_file
 from kbert.config import BertConfig, TokenizerConfig
 from kbert.errors import InputError
@@ -119,16 +119,7 @@ def _read_tensors(folder: Path, config: BertConfig) -> dict[str, np.ndarray]:
     shapes = tensor_shapes(config)
     rules = [rule for rule in expand(RULES, config.num_layers) if rule.name in shapes]
     variables = _read_variables(folder, [name for rule in rules for name in rule.foreign])
-    tensors = {}
-    for rule in rules:
-        tensor = read_tensor(rule, variables)
-        if tensor.shape != shapes[rule.name]:
-            raise InputError(
-                f"{folder}: {' + '.join(rule.foreign)} gives shape {tensor.shape}, "
-                f"bert_config.json asks for {shapes[rule.name]}: these files do not belong together"
-            )
-        tensors[rule.name] = tensor
-    return tensors
+    return read_tensors(rules, variables, shapes, str(folder))
 
 
 def _read_variables(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -142,14 +133,10 @@ def _read_variables(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     prefix = str(indexes[0].with_suffix(""))
     try:
         reader = tf.train.load_checkpoint(prefix)
-        missing = set(names) - reader.get_variable_to_shape_map().keys()
-        variables = {name: reader.get_tensor(name) for name in names if name not in missing}
+        stored = reader.get_variable_to_shape_map()
+        return {name: reader.get_tensor(name) for name in names if name in stored}
     # The reader turns some of TensorFlow's codes into Python's own errors: a short file is an IndexError.
     except (tf.errors.OpError, RuntimeError, IndexError, ValueError) as error:
         raise InputError(
             f"{prefix}.*: the checkpoint is damaged ({str(error).splitlines()[0]}): fetch it again"
         ) from None
-    for name in names:
-        if name in missing:
-            raise InputError(f"{folder}: the checkpoint holds no variable {name!r}; is this a BERT?")
-    return variables

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensor, tensor_shapes, write_tensor
+from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensors, tensor_shapes, write_tensor
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
 from kbert.config import BertConfig, TaskConfig
 from kbert.errors import InputError
@@ -216,23 +216,8 @@ def _kbert_tensors(
 ) -> dict[str, np.ndarray]:
     names = {_bare_name(name): tensor for name, tensor in foreign.items()}
     shapes = tensor_shapes(config, len(task.labels) if task else None)
-    tensors = {}
-    for rule in expand(ENCODER_RULES + HEAD_RULES, config.num_layers):
-        if rule.name not in shapes:
-            continue
-        try:
-            tensor = read_tensor(rule, names)
-        except KeyError as error:
-            if task is None and rule.name.startswith(OPTIONAL):
-                continue
-            raise InputError(f"{folder}: the weights hold no tensor {error.args[0]!r}; is this a BERT?") from None
-        if tensor.shape != shapes[rule.name]:
-            raise InputError(
-                f"{folder}: {' + '.join(rule.foreign)} gives shape {tensor.shape}, "
-                f"config.json asks for {shapes[rule.name]}: these files do not belong together"
-            )
-        tensors[rule.name] = tensor
-    return tensors
+    rules = expand(ENCODER_RULES + HEAD_RULES, config.num_layers)
+    return read_tensors(rules, names, shapes, str(folder), () if task else OPTIONAL)
 
 
 def _bare_name(name: str) -> str:

@@ -176,7 +176,7 @@ def test_a_vocabulary_with_capitals_is_cased(tmp_path, token, lower):
         ({"vocab_size": V + 1}, "vocab.txt has 13 tokens, bert_config.json says 14"),
         ({"hidden_act": "tanh"}, "hidden_act must be one of ('gelu', 'relu'), not 'tanh'"),
         ({"intermediate_size": I + 1}, "asks for (12, 18): these files do not belong together"),
-        ({"num_hidden_layers": L + 1}, "no variable 'bert/encoder/layer_2/attention/self/query/kernel'"),
+        ({"num_hidden_layers": L + 1}, "no tensor 'bert/encoder/layer_2/attention/self/query/kernel'"),
         ({"type_vocab_size": None}, "bert_config.json has no key 'type_vocab_size'"),
     ],
 )

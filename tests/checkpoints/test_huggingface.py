@@ -164,11 +164,11 @@ def test_a_missing_tensor(folder):
         ({"position_embedding_type": "relative_key"}, "only absolute position embeddings"),
         ({"hidden_act": "swish"}, "hidden_act must be one of"),
         ({"num_attention_heads": 5}, "`num_heads` must divide `hidden_dim`"),
-        ({"intermediate_size": 36}, r"gives shape \(12, 37\), config.json asks for \(12, 36\)"),
+        ({"intermediate_size": 36}, r"gives shape \(12, 37\), the config asks for \(12, 36\)"),
         ({"vocab_size": 90}, "the vocabulary has 98 tokens, config.json says 90"),
         (
             {"kbert": None, "problem_type": "regression", "architectures": ["BertForSequenceClassification"]},
-            "one label",
+            "not regression with 2",
         ),
     ],
 )
@@ -212,5 +212,5 @@ def test_a_vocabulary_in_latin_1(folder):
 def test_pickled_weights_without_torch(folder, monkeypatch):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"pip install 'kbert\[torch\]'"):
+    with pytest.raises(InputError, match="pip install torch"):
         huggingface.read(folder)
