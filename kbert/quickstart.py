@@ -37,7 +37,7 @@ _DEMOS = {
         6,
         (
             "My bank shows two withdrawals for the same order.",
-            "It has been ten days and the tracking page still says 'label created'.",
+            "Ten days on, the box still has not turned up.",
             "Honestly the best support I have had anywhere, you made my week.",
         ),
     ),
@@ -47,7 +47,7 @@ _DEMOS = {
         12,
         (
             "同一笔订单怎么从我卡里扣了两回？",
-            "都十天了，物流信息还停在已揽收。",
+            "等了十天，包裹还没影儿。",
             "客服小姐姐太有耐心了，必须给个好评。",
         ),
     ),

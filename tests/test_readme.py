@@ -54,6 +54,10 @@ def test_ci_runs_the_readme_s_test_command():
     assert shown.stdout.strip() == test_command.strip()
 
 
+def test_no_figure_is_still_missing():
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", (ROOT / "README.md").read_text(encoding="utf8"))
+
+
 def test_the_picture_of_the_rooms_is_the_package():
     (picture,) = [block for block in blocks(ROOT / "README.md", "") if block.startswith("kbert/\n")]
     shown = [re.match(r"  (\S+?)/?\s", line)[1] for line in picture.splitlines()[1:]]
