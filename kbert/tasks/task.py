@@ -140,14 +140,7 @@ class Task(keras.Model):
         if isinstance(x, tf.data.Dataset):
             if initial_step:
                 raise InputError("initial_step needs texts and labels in memory, not a tf.data, whose order is its own")
-            dataset = self._from_dataset(x)
-            steps = int(dataset.cardinality())
-            if steps < 0 and self._recipe:
-                raise InputError(
-                    "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
-                )
-            self._start_schedule(steps * epochs, initial_step)
-            return super().fit(dataset, epochs=epochs, **common)
+            return super().fit(self._counted(x, epochs), epochs=epochs, **common)
         texts = self._tokenized(x)
         labels = self._labels(y, len(texts.lengths()))
         orders = [training_order(texts.lengths(), batch_size, seed, epoch) for epoch in range(epochs)]
@@ -247,6 +240,17 @@ class Task(keras.Model):
             return self.features(*pair), y
 
         return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _counted(self, dataset: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
+        """Features and labels of a user's tf.data; its size gives the steps of the schedule."""
+        prepared = self._from_dataset(dataset)
+        steps = int(prepared.cardinality())
+        if steps < 0 and self._recipe:
+            raise InputError(
+                "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
+            )
+        self._start_schedule(steps * epochs, initial_step=0)
+        return prepared
 
     def _start_schedule(self, total_steps: int, initial_step: int) -> None:
         """Give the "auto" optimizer the learning rates of this run; a continued run keeps its optimizer's state."""
