@@ -16,7 +16,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "serving" / "README.md"]
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf8"), re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf8"), re.M | re.S)
+    return [block for name, block in fenced if name == language]
 
 
 def commands() -> list[str]:

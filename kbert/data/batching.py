@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from kbert.tokenization.tokenizer import BertTokenizer
 
@@ -30,14 +32,13 @@ class TokenizedTexts:
         texts: Sequence[str],
         pairs: Sequence[str] | None,
         max_length: int,
-        progress: Callable[[Iterator], Iterator] = iter,
     ) -> TokenizedTexts:
-        """Tokenize every text once."""
+        """Tokenize every text once, with a bar on stderr where that takes longer than two seconds."""
         # A text alone can use no more than max_length tokens, so the rest need not be kept; how a pair is truncated
         # depends on the full length of both.
         keep = max_length if pairs is None else None
-        ids = _tokenize(tokenizer, texts, keep, progress)
-        pair_ids = None if pairs is None else _tokenize(tokenizer, pairs, keep, progress)
+        ids = _tokenize(tokenizer, texts, keep)
+        pair_ids = None if pairs is None else _tokenize(tokenizer, pairs, keep)
         return cls(tokenizer, max_length, ids, pair_ids)
 
     def lengths(self) -> np.ndarray:
@@ -53,9 +54,10 @@ class TokenizedTexts:
         return self.tokenizer.pack(tf.gather(self.ids, index), pair_ids, max_length=self.max_length)
 
 
-def _tokenize(tokenizer, texts, keep, progress) -> tf.RaggedTensor:
+def _tokenize(tokenizer: BertTokenizer, texts: Sequence[str], keep: int | None) -> tf.RaggedTensor:
     chunks = [tf.constant(texts[i : i + _CHUNK], tf.string) for i in range(0, len(texts), _CHUNK)]
-    return tf.concat([tokenizer.tokenize(chunk)[:, :keep] for chunk in progress(iter(chunks))], axis=0)
+    bar = tqdm(chunks, desc="tokenizing", unit="chunk", file=sys.stderr, delay=2, leave=False)
+    return tf.concat([tokenizer.tokenize(chunk)[:, :keep] for chunk in bar], axis=0)
 
 
 def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

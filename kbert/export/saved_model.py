@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ from kbert.errors import InputError
 from kbert.files import new_folder
 from kbert.tasks.task import Task
 
+_log = logging.getLogger(__name__)
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -37,6 +39,7 @@ def export_saved_model(model: Task, target: str | Path, version: int = 1, verify
     target = Path(target)
     folder = target / str(version)
     check_target(target, version)
+    _log.info("writing %s", folder)
     module = _serving_module(model)
     with new_folder(folder) as partial:
         with warnings.catch_warnings():
@@ -44,6 +47,7 @@ def export_saved_model(model: Task, target: str | Path, version: int = 1, verify
             warnings.simplefilter("ignore")
             tf.saved_model.save(module, str(partial), signatures={DEFAULT_SIGNATURE: module.serve})
         if verify:
+            _log.info("checking it in TensorFlow's C++ loader")
             _verify(partial, model)
     return folder
 
