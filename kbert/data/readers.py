@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ class TextRecords:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def check_labels(self, known: Iterable[str], complaint: str) -> None:
+        """Raise InputError, which names the line and ends in `complaint`, for the first label that is not known."""
+        names = set(known)
+        for line, label in zip(self.lines, self.labels or (), strict=True):
+            if label not in names:
+                raise InputError(f"{self.path}:{line}: label {label!r} {complaint}")
 
 
 @dataclass(frozen=True)

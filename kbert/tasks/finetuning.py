@@ -42,7 +42,7 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
         raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
     train, dev = _read(settings, settings.train), _read(settings, settings.dev)
     labels = sorted_labels(train)
-    _check_labels(dev, labels)
+    dev.check_labels(labels, "does not occur in the training file")
     record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
     _check_folder(out, settings, record)
     if (out / "config.json").exists():  # comes last of all files
@@ -94,13 +94,6 @@ def _read(settings: FinetuneSettings, path: str) -> TextRecords:
     if records.skipped:
         _log.warning("%s: %d bad lines skipped, %d records read", path, records.skipped, len(records))
     return records
-
-
-def _check_labels(dev: TextRecords, labels: list[str]) -> None:
-    known = set(labels)
-    for line, label in zip(dev.lines, dev.labels or (), strict=True):
-        if label not in known:
-            raise InputError(f"{dev.path}:{line}: label {label!r} does not occur in the training file")
 
 
 def _sha256(path: str) -> str:

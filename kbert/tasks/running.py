@@ -29,9 +29,7 @@ def evaluate_file(
     """Metrics of a model on a labelled file, with the number of examples and of skipped lines."""
     records = read_texts(path, columns, skip_bad_lines=skip_bad_lines)
     model = load_task(preset)
-    for line, label in zip(records.lines, records.labels or (), strict=True):
-        if label not in model.task.labels:
-            raise InputError(f"{path}:{line}: label {label!r} is none of the model's: {', '.join(model.task.labels)}")
+    records.check_labels(model.task.labels, f"is none of the model's: {', '.join(model.task.labels)}")
     metrics = model.evaluate(
         _x(records, model), records.labels, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()]
     )

@@ -142,8 +142,9 @@ class Task(keras.Model):
                 raise InputError("initial_step needs texts and labels in memory, not a tf.data, whose order is its own")
             return super().fit(self._counted(x, epochs), epochs=epochs, **common)
         texts = self._tokenized(x)
-        labels = self._labels(y, len(texts.lengths()))
-        orders = [training_order(texts.lengths(), batch_size, seed, epoch) for epoch in range(epochs)]
+        lengths = texts.lengths()
+        labels = self._labels(y, len(lengths))
+        orders = [training_order(lengths, batch_size, seed, epoch) for epoch in range(epochs)]
         steps = len(orders[0])
         self._start_schedule(steps * epochs, initial_step)
         order = [batch for epoch in orders for batch in epoch][initial_step:]

@@ -81,13 +81,8 @@ class Resuming(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.every_steps = folder, every_steps
         self.history: list[dict[str, float]] = []
-        self._step = 0
+        self.step = 0  # optimizer steps done
         self._metrics: dict[str, np.ndarray] = {}
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps done."""
-        return self._step
 
     def find(self) -> Path | None:
         """The newest complete state."""
@@ -102,7 +97,7 @@ class Resuming(keras.callbacks.Callback):
         try:
             arrays = safetensors.numpy.load_file(state / "variables.safetensors")
             content = read_json(state / "state.json")
-            self.history, self._step = content["history"], content["step"]
+            self.history, self.step = content["history"], content["step"]
             _assign(_variables(model), arrays)
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
@@ -116,23 +111,23 @@ class Resuming(keras.callbacks.Callback):
         for name, variable in _metric_variables(self.model).items() if self._metrics else ():
             variable.assign(variable + self._metrics[name])
         self._metrics = {}
-        self._step += 1
+        self.step += 1
         ends_epoch = batch + 1 == self.params["steps"]
-        if self.every_steps and self._step % self.every_steps == 0 and not ends_epoch:
+        if self.every_steps and self.step % self.every_steps == 0 and not ends_epoch:
             self._save(self.model, metrics=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1, "step": self._step, **{name: float(value) for name, value in (logs or {}).items()}}
+        row = {"epoch": epoch + 1, "step": self.step, **{name: float(value) for name, value in (logs or {}).items()}}
         self.history.append(row)
         self._save(self.model, metrics=False)
 
     def _save(self, model: keras.Model, metrics: bool) -> None:
-        target = self.folder / f"step-{self._step}"
+        target = self.folder / f"step-{self.step}"
         variables = _variables(model) | (_metric_variables(model) if metrics else {})
         with new_folder(target) as partial:
             arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
             safetensors.numpy.save_file(arrays, partial / "variables.safetensors")
-            write_json(partial / "state.json", {"step": self._step, "history": self.history})
+            write_json(partial / "state.json", {"step": self.step, "history": self.history})
         for old in self.folder.glob("step-*"):
             if old != target:
                 shutil.rmtree(old)
