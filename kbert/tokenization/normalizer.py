@@ -16,10 +16,10 @@ from kbert.tokenization.spelling import MAX_WORD_LENGTH, TYPED_TOKENS_START, Pag
 class Spelled(NamedTuple):
     """Texts in the private alphabet, character by character."""
 
-    characters: tf.Tensor
-    """int32 [M]: codes."""
+    values: tf.Tensor
+    """int32 [M]: `2 * code + edge`, as in Spelling."""
     splits: tf.Tensor
-    """int64 [B + 1]: where each text begins in `characters`."""
+    """int64 [B + 1]: where each text begins in `values`."""
     sources: tf.Tensor
     """int32 [M]: which code point each comes from, counted through all texts."""
     source_splits: tf.Tensor
@@ -56,7 +56,7 @@ def spell_text(text: tf.Tensor, spelling: Spelling) -> Spelled:
         lambda: _rewrite(flat, values, splits, spelling),
     )
     is_edge = tf.equal(tf.bitwise.bitwise_and(values, 1), 1)  # [M]
-    edges = _places(is_edge)  # [E]
+    edges = places(is_edge)  # [E]
     spans = edges - tf.concat([[-1], edges[:-1]], 0)  # [E], each a word and the edge behind it
     is_long = spans > MAX_WORD_LENGTH + 1
     values = tf.cond(
@@ -68,7 +68,14 @@ def spell_text(text: tf.Tensor, spelling: Spelling) -> Spelled:
         ),
         lambda: values,
     )
-    return Spelled(tf.bitwise.right_shift(values, 1), splits, sources, code_points.row_splits)
+    return Spelled(values, splits, sources, code_points.row_splits)
+
+
+def encode(spelled: Spelled) -> tf.Tensor:
+    """The texts as UTF-8: string [B]."""
+    characters = tf.bitwise.right_shift(spelled.values, 1)
+    rows = tf.RaggedTensor.from_row_splits(characters, spelled.splits, validate=False)
+    return tf.strings.unicode_encode(rows, "UTF-8")
 
 
 def _look_up(table: PagedTable, code_points: tf.Tensor) -> tf.Tensor:
@@ -86,7 +93,7 @@ def _rewrite(
 
     def expand() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         present = parts != 0
-        return parts[present], _resplit(splits, present), _places(present)
+        return parts[present], _resplit(splits, present), places(present)
 
     if spelling.movable == len(spelling.expansions):
         return expand()
@@ -119,10 +126,10 @@ def _reorder(
     parts, is_first = tf.gather(parts, order), tf.gather(is_first, order)
     nth = tf.maximum(tf.cumsum(tf.cast(is_first, tf.int32)) - 1, 0)
     kept = parts > 0
-    return parts[kept], _resplit(splits, kept), tf.gather(_places(first_present), nth[kept])
+    return parts[kept], _resplit(splits, kept), tf.gather(places(first_present), nth[kept])
 
 
-def _places(present: tf.Tensor) -> tf.Tensor:
+def places(present: tf.Tensor) -> tf.Tensor:
     """The rows of what is present: int32."""
     return tf.cast(tf.where(present)[:, 0], tf.int32)
 

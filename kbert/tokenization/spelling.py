@@ -12,7 +12,7 @@ differ between releases. So text reaches it in characters on which all releases 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,13 +73,13 @@ class Spelling:
     """The special tokens to look for in text."""
 
 
-def spell(vocabulary: Sequence[str], config: TokenizerConfig, parse_special_tokens: bool) -> Spelling:
+def spell(vocabulary: Sequence[str], config: TokenizerConfig, typed_tokens: Iterable[str] = ()) -> Spelling:
     """Give every character of the vocabulary its private one.
 
     Args:
         vocabulary: The tokens in the order of their ids.
         config: The tokenizer's settings.
-        parse_special_tokens: Whether special tokens that text spells out count as such.
+        typed_tokens: The special tokens that count as such where text spells them out.
 
     Returns:
         The tables that the graph needs.
@@ -105,17 +105,32 @@ def spell(vocabulary: Sequence[str], config: TokenizerConfig, parse_special_toke
     spelled = [_spell_token(i, token, table, codes) for i, token in enumerate(vocabulary)]
     codes[codes == 0] = np.where(table.kind == LETTER, unknown_letter, unknown_word)[codes == 0]
     codes[ord(" ")] = ord(" ")
+    for token in sorted(set(typed_tokens), key=lambda t: (-len(t), t)):  # the longest that fits counts
+        special = TypedToken(token, TYPED_TOKENS_START + len(typed), next(words))
+        spelled[vocabulary.index(token)] = chr(special.code)
+        typed.append(special)
+    return _spelling(spelled, table, codes, unknown_letter, typed)
+
+
+def spell_as_is(config: TokenizerConfig) -> Spelling:
+    """An alphabet in which every character stands for itself, to read words and not their ids.
+
+    Characters of a word that is too long become white space.
+    """
+    return _spelling([], build_table(config), np.arange(NUM_CODE_POINTS, dtype=np.int32), ord(" "), [])
+
+
+def _spelling(
+    vocabulary: list[str], table: CodePointTable, codes: np.ndarray, unknown_letter: int, typed: list[TypedToken]
+) -> Spelling:
+    """The tables of normalization with the code of each character, int32 [NUM_CODE_POINTS], in its place."""
     values = 2 * codes + (table.kind != LETTER)
     values[0] = 0
     characters = np.where(table.output >= 0, values[np.maximum(table.output, 0)], table.output)
-    if parse_special_tokens:
-        for token in sorted(set(config.special_tokens) & set(vocabulary), key=lambda t: (-len(t), t)):
-            special = TypedToken(token, TYPED_TOKENS_START + len(typed), next(words))
-            spelled[vocabulary.index(token)] = chr(special.code)
-            characters[special.code_point] = 2 * special.code + 1
-            typed.append(special)
+    for special in typed:
+        characters[special.code_point] = 2 * special.code + 1
     return Spelling(
-        spelled,
+        vocabulary,
         _paged(characters),
         values[table.expansions],
         table.movable,

@@ -10,20 +10,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text as tf_text
-from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as model_builder
 
 from kbert.config import TokenizerConfig
 from kbert.errors import InputError
-from kbert.tokenization.normalizer import Spelled, mark_typed_tokens, spell_text
 from kbert.tokenization.packing import pack_rows
-from kbert.tokenization.spelling import MAX_WORD_LENGTH, SUFFIX, spell
+from kbert.tokenization.sharding import in_shards
+from kbert.tokenization.spelling import SUFFIX, spell
 from kbert.tokenization.vocabulary import token_ids
-
-# The length of words is checked in characters, here; FastWordpieceTokenizer counts bytes, and must not.
-_NO_LIMIT = 2**30
-# Printable ASCII and the white space that BERT keeps, without a word that is too long.
-_PLAIN = r"(?:[0-9A-Za-z]{0,%d}[\t\n\r !-/:-@\[-`{-~])*[0-9A-Za-z]{0,%d}" % (MAX_WORD_LENGTH, MAX_WORD_LENGTH)  # noqa: UP031
+from kbert.tokenization.word_pieces import WordPieces
 
 
 class BertTokenizer:
@@ -38,10 +32,12 @@ class BertTokenizer:
         config: The normalization, and the names of the special tokens.
         max_length: Longest row in tokens, special tokens included.
         parse_special_tokens: Whether "[MASK]" in a text is the mask token, and so on for each special token, as with
-            Hugging Face. By default it is plain text, so that a user cannot type a separator into a request.
+            Hugging Face; or those special tokens of which it is so: `["[MASK]"]` is what filling in masks needs. By
+            default all are plain text, so that a user cannot type a separator into a request.
 
     Raises:
-        InputError: The vocabulary lacks a special token, or has a token twice.
+        InputError: The vocabulary lacks a special token, or has a token twice; `parse_special_tokens` names a token
+            that is no special one.
     """
 
     def __init__(
@@ -50,7 +46,7 @@ class BertTokenizer:
         config: TokenizerConfig = TokenizerConfig(),
         *,
         max_length: int = 512,
-        parse_special_tokens: bool = False,
+        parse_special_tokens: bool | Sequence[str] = False,
     ):
         self.vocabulary = tuple(vocabulary)
         self.config = config
@@ -63,12 +59,8 @@ class BertTokenizer:
         self.mask_id = self._ids.get(config.mask_token)
 
         self._calls: dict[tuple[int, int], Any] = {}  # graphs of `__call__` by number of texts and length
-        self._spelling = spell(self.vocabulary, config, parse_special_tokens)
-        spelled = self._spelling.vocabulary
-        self._model = np.frombuffer(
-            model_builder.build_fast_wordpiece_model(spelled, _NO_LIMIT, SUFFIX, spelled[self.unk_id], False, False),
-            np.uint8,
-        )
+        spelling = spell(self.vocabulary, config, self._typed_tokens(parse_special_tokens))
+        self._word_pieces = WordPieces(spelling, self.unk_id, config.do_lower_case)
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], **overrides: Any) -> BertTokenizer:
@@ -184,6 +176,18 @@ class BertTokenizer:
         texts = (" ".join(self.id_to_token(int(i)) for i in row if int(i) not in left_out) for row in rows)
         return [text.replace(" " + SUFFIX, "") for text in texts]
 
+    def _typed_tokens(self, parse: bool | Sequence[str]) -> list[str]:
+        """The special tokens that count as such where text spells them out."""
+        known = [token for token in self.config.special_tokens if token in self._ids]
+        if isinstance(parse, bool):
+            return known if parse else []
+        for token in parse:
+            if token not in known:
+                raise InputError(
+                    f"BertTokenizer: `parse_special_tokens` may hold {', '.join(known)}. Received: {token!r}"
+                )
+        return list(parse)
+
     def _checked_length(self, max_length: int | None, is_pair: bool) -> int:
         """`max_length` or its default, after checking that the special tokens have room."""
         max_length = self.max_length if max_length is None else max_length
@@ -196,46 +200,19 @@ class BertTokenizer:
 
     @functools.cached_property
     def _tokenize(self) -> Any:
-        return _trace(self._tokenize_graph, 1)
+        return _trace(self._tokenize_in_shards, 1)
 
     @functools.cached_property
     def _tokenize_with_offsets(self) -> Any:
-        return _trace(self._tokenize_with_offsets_graph, 1)
+        return _trace(lambda text: in_shards(self._word_pieces.tokenize_with_offsets, text, num_outputs=3), 1)
 
-    def _tokenize_graph(self, text: tf.Tensor) -> tf.RaggedTensor:
-        text = mark_typed_tokens(text, self._spelling)
-        plain = tf.strings.regex_full_match(text, _PLAIN)
-        lower = tf.strings.lower(text) if self.config.do_lower_case else text
-
-        def spell_others() -> tf.Tensor:
-            others = tf.where(~plain)  # [others, 1]
-            spelled = spell_text(tf.gather_nd(text, others), self._spelling)
-            return tf.tensor_scatter_nd_update(lower, others, _encode(spelled))
-
-        return self._pieces().tokenize(tf.cond(tf.reduce_all(plain), lambda: lower, spell_others))
-
-    def _tokenize_with_offsets_graph(self, text: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
-        spelled = spell_text(mark_typed_tokens(text, self._spelling), self._spelling)
-        ids, byte_starts, byte_ends = self._pieces().tokenize_with_offsets(_encode(spelled))
-        widths = sum(tf.cast(spelled.characters >= limit, tf.int32) for limit in (1, 0x80, 0x800, 0x10000))
-        limits = tf.concat([[0], tf.cumsum(widths)], 0)  # [M + 1]: where a character begins and the one before ends
-        rows = _row_numbers(ids)  # [tokens], as are the next
-        base = tf.gather(tf.gather(limits, spelled.splits), rows)
-        first = tf.searchsorted(limits, base + tf.cast(byte_starts.flat_values, tf.int32))
-        last = tf.searchsorted(limits, base + tf.cast(byte_ends.flat_values, tf.int32)) - 1
-        base = tf.gather(tf.cast(spelled.source_splits, tf.int32), rows)
-        starts = tf.gather(spelled.sources, first) - base
-        ends = tf.gather(spelled.sources, last) + 1 - base
-        if self._spelling.typed:
-            last_characters = tf.gather(spelled.characters, last)
-            for token, _, code in self._spelling.typed:
-                ends += tf.where(last_characters == code, len(token) - 1, 0)
-        return ids, ids.with_flat_values(starts), ids.with_flat_values(ends)
+    def _tokenize_in_shards(self, text: tf.Tensor) -> tf.RaggedTensor:
+        return in_shards(lambda shard: (self._word_pieces.tokenize(shard),), text, num_outputs=1)[0]
 
     def _call_graph(self, max_length: int, text: tf.Tensor, text_pair: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         if text_pair is None:
-            return self._pack(self._tokenize_graph(text), None, max_length)
-        ids = self._tokenize_graph(tf.concat([text, text_pair], 0))
+            return self._pack(self._tokenize_in_shards(text), None, max_length)
+        ids = self._tokenize_in_shards(tf.concat([text, text_pair], 0))
         flat, splits, rows = ids.flat_values, ids.row_splits, tf.size(text)
         middle = splits[rows]
         first = tf.RaggedTensor.from_row_splits(flat[:middle], splits[: rows + 1], validate=False)
@@ -244,10 +221,6 @@ class BertTokenizer:
 
     def _pack(self, ids: tf.RaggedTensor, pair_ids: tf.RaggedTensor | None, max_length: int) -> dict[str, tf.Tensor]:
         return pack_rows(ids, pair_ids, max_length, self.cls_id, self.sep_id, self.pad_id)
-
-    def _pieces(self) -> tf_text.FastWordpieceTokenizer:
-        """The word piece kernel, its model a constant of the current graph."""
-        return tf_text.FastWordpieceTokenizer(model_buffer=tf.constant(self._model), token_out_type=tf.int32)
 
 
 def _trace(function: Callable[..., Any], num_texts: int) -> Any:
@@ -259,20 +232,6 @@ def _trace(function: Callable[..., Any], num_texts: int) -> Any:
 
     with tf.init_scope():
         return tf.function(on_cpu).get_concrete_function(*[tf.TensorSpec([None], tf.string)] * num_texts)
-
-
-def _encode(spelled: Spelled) -> tf.Tensor:
-    """The texts as UTF-8: string [B]."""
-    rows = tf.RaggedTensor.from_row_splits(spelled.characters, spelled.splits, validate=False)
-    return tf.strings.unicode_encode(rows, "UTF-8")
-
-
-def _row_numbers(ragged: tf.RaggedTensor) -> tf.Tensor:
-    """The row of each flat value: int32; `value_rowids` takes memory for a dense tensor of that shape."""
-    size = tf.size(ragged.flat_values, tf.int64)
-    starts = ragged.row_splits[1:-1, None]
-    marks = tf.scatter_nd(starts, tf.ones_like(starts[:, 0], tf.int32), [size + 1])
-    return tf.cumsum(marks)[:-1]
 
 
 def _as_batch(text: Any) -> tf.Tensor:

@@ -14,7 +14,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def spelled(*tokens: str, **settings: bool) -> list[str]:
-    return spell([*SPECIAL, *tokens], TokenizerConfig(**settings), False).vocabulary[len(SPECIAL) :]
+    return spell([*SPECIAL, *tokens], TokenizerConfig(**settings)).vocabulary[len(SPECIAL) :]
 
 
 def test_ascii_stands_for_itself():
