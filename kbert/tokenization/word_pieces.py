@@ -67,15 +67,16 @@ class WordPieces:
         written, spelled = self._respell(text, respelled)
         ids, byte_starts, byte_ends = self._kernel().tokenize_with_offsets(written)
         starts, ends = (tf.cast(offsets.flat_values, tf.int32) for offsets in (byte_starts, byte_ends))
-        rows = _row_numbers(ids)  # [tokens]
-        changed = tf.where(tf.gather(respelled, rows))  # [changed, 1]
-        spelled_rows = tf.gather(tf.cumsum(tf.cast(respelled, tf.int32)) - 1, tf.gather_nd(rows, changed))
-        sources = self._sources(spelled, spelled_rows, tf.gather_nd(starts, changed), tf.gather_nd(ends, changed))
+        rows = _row_numbers(ids)  # [tokens], as are the next
+        changed = tf.gather(respelled, rows)
+        spelled_rows = tf.where(changed, tf.gather(tf.cumsum(tf.cast(respelled, tf.int32)) - 1, rows), 0)
+        # What is computed for the tokens of plain texts is not used, but must not point beside the tables.
+        sources = self._sources(spelled, spelled_rows, tf.where(changed, starts, 0), tf.where(changed, ends, 1))
         starts, ends = (
-            tf.tensor_scatter_nd_update(offsets, changed, source)
-            for offsets, source in zip((starts, ends), sources, strict=True)
+            ids.with_flat_values(tf.where(changed, source, plain))
+            for source, plain in zip(sources, (starts, ends), strict=True)
         )
-        return ids, ids.with_flat_values(starts), ids.with_flat_values(ends)
+        return ids, starts, ends
 
     def _sources(
         self, spelled: Spelled, rows: tf.Tensor, byte_starts: tf.Tensor, byte_ends: tf.Tensor
