@@ -71,6 +71,11 @@ def spell_text(text: tf.Tensor, spelling: Spelling) -> Spelled:
     return Spelled(values, splits, sources, code_points.row_splits)
 
 
+def count_characters(text: tf.Tensor) -> tf.Tensor:
+    """The lengths of texts as offsets count them, each flaw in their UTF-8 being a character: int32 [B]."""
+    return tf.cast(tf.strings.unicode_decode(text, "UTF-8").row_lengths(), tf.int32)
+
+
 def encode(spelled: Spelled) -> tf.Tensor:
     """The texts as UTF-8: string [B]."""
     characters = tf.bitwise.right_shift(spelled.values, 1)

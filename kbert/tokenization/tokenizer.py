@@ -13,10 +13,12 @@ import tensorflow as tf
 
 from kbert.config import TokenizerConfig
 from kbert.errors import InputError
+from kbert.tokenization.normalizer import count_characters
 from kbert.tokenization.packing import pack_rows
 from kbert.tokenization.sharding import in_shards
 from kbert.tokenization.spelling import SUFFIX, spell
 from kbert.tokenization.vocabulary import token_ids
+from kbert.tokenization.windows import first_text_room, lay_out, slide, smallest_room
 from kbert.tokenization.word_pieces import WordPieces
 
 
@@ -58,7 +60,7 @@ class BertTokenizer:
         self.sep_id = self._ids[config.sep_token]
         self.mask_id = self._ids.get(config.mask_token)
 
-        self._calls: dict[tuple[int, int], Any] = {}  # graphs of `__call__` by number of texts and length
+        self._graphs: dict[tuple, Any] = {}
         spelling = spell(self.vocabulary, config, self._typed_tokens(parse_special_tokens))
         self._word_pieces = WordPieces(spelling, self.unk_id, config.do_lower_case)
 
@@ -112,7 +114,7 @@ class BertTokenizer:
         Returns:
             int32 [B, (tokens)].
         """
-        return self._tokenize(_as_batch(text))
+        return self._traced(self._tokenize_graph, 1)(_as_batch(text))
 
     def tokenize_with_offsets(self, text: Any) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """Split texts into word pieces and say where each comes from.
@@ -120,7 +122,7 @@ class BertTokenizer:
         Returns:
             Ids, starts and ends, each int32 [B, (tokens)]. Offsets count code points of the text; ends are exclusive.
         """
-        return self._tokenize_with_offsets(_as_batch(text))
+        return self._traced(self._tokenize_with_offsets_graph, 1)(_as_batch(text))
 
     def pack(self, ids: Any, pair_ids: Any = None, max_length: int | None = None) -> dict[str, tf.Tensor]:
         """Make a model's input of token ids: special tokens, truncation, segments and padding.
@@ -149,19 +151,48 @@ class BertTokenizer:
             `token_ids`, `segment_ids` and `padding_mask`, each int32 [B, T], T being the longest row.
         """
         max_length = self._checked_length(max_length, text_pair is not None)
-        texts = [_as_batch(text)] if text_pair is None else [_as_batch(text), _as_batch(text_pair)]
-        sizes = [batch.shape[0] for batch in texts if batch.shape[0] is not None]
-        if len(set(sizes)) > 1:
-            raise InputError(
-                f"BertTokenizer: texts and their pairs must be as many. Received: {sizes[0]} and {sizes[1]}"
-            )
-        key = (len(texts), max_length)
-        if key not in self._calls:
-            self._calls[key] = _trace(functools.partial(self._call_graph, max_length), len(texts))
-        features = self._calls[key](*texts)
+        batches = self._as_batches(text, text_pair)
+        features = self._traced(self._call_graph, len(batches), max_length)(*batches)
         for feature in features.values():
-            feature.set_shape([texts[0].shape[0], None])
+            feature.set_shape([batches[0].shape[0], None])
         return features
+
+    def windows(
+        self, text: Any, text_pair: Any = None, *, max_length: int | None = None, stride: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Make a model's inputs of texts of any length: rows that slide over each text and miss no character.
+
+        Where there is a second text, the windows slide over that one, and each begins with the first text, as a
+        question before a long context; of the first text at most `(max_length - 3) // 2` tokens are kept. The windows
+        are those of Hugging Face's `return_overflowing_tokens`, with `truncation="only_second"` for pairs.
+
+        Args:
+            text: string [B]: the first or only texts.
+            text_pair: string [B]: the second texts, or None.
+            max_length: Longest row in tokens, special tokens included; None: the tokenizer's own.
+            stride: Tokens that a window shares with the one before; None: a quarter of `max_length`.
+
+        Returns:
+            `token_ids`, `segment_ids` and `padding_mask`, int32 [W, T], a row for each of the W windows, those of a
+            text one after another; `token_starts` and `token_ends`, int32 [W, T], the characters of the text that
+            each token of a window comes from (-1: a special token, padding or the first text of a pair);
+            `text_index`, int32 [W], the text that a window belongs to; `window_starts` and `window_ends`, int32 [W],
+            the characters that it covers, those that give no token included.
+
+        Raises:
+            InputError: A row has no room for `stride` tokens and one more.
+        """
+        is_pair = text_pair is not None
+        max_length = self._checked_length(max_length, is_pair)
+        room = smallest_room(max_length, is_pair)
+        stride = min(max_length // 4, room - 1) if stride is None else stride
+        if not 0 <= stride < room:
+            raise InputError(
+                f"BertTokenizer: `stride` must be in [0, {room}) where rows have {max_length} tokens. "
+                f"Received: {stride}"
+            )
+        batches = self._as_batches(text, text_pair)
+        return self._traced(self._windows_graph, len(batches), max_length, stride)(*batches)
 
     def detokenize(self, ids: Any) -> list[str]:
         """Write ids as text to look at: pieces joined, padding and the tokens around texts left out.
@@ -196,28 +227,67 @@ class BertTokenizer:
             raise InputError(f"BertTokenizer: `max_length` must be at least {specials}. Received: {max_length}")
         return max_length
 
+    def _as_batches(self, text: Any, text_pair: Any) -> list[tf.Tensor]:
+        """Texts, and their pairs if there are any, as string [B]."""
+        batches = [_as_batch(text)] if text_pair is None else [_as_batch(text), _as_batch(text_pair)]
+        sizes = [batch.shape[0] for batch in batches if batch.shape[0] is not None]
+        if len(set(sizes)) > 1:
+            raise InputError(
+                f"BertTokenizer: texts and their pairs must be as many. Received: {sizes[0]} and {sizes[1]}"
+            )
+        return batches
+
     # === Graph ===
 
-    @functools.cached_property
-    def _tokenize(self) -> Any:
-        return _trace(self._tokenize_in_shards, 1)
+    def _traced(self, graph: Callable[..., Any], num_texts: int, *settings: int) -> Any:
+        """The graph of a method with these settings, traced once."""
+        key = (graph.__name__, num_texts, *settings)
+        if key not in self._graphs:
+            self._graphs[key] = _trace(functools.partial(graph, *settings), num_texts)
+        return self._graphs[key]
 
-    @functools.cached_property
-    def _tokenize_with_offsets(self) -> Any:
-        return _trace(lambda text: in_shards(self._word_pieces.tokenize_with_offsets, text, num_outputs=3), 1)
-
-    def _tokenize_in_shards(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def _tokenize_graph(self, text: tf.Tensor) -> tf.RaggedTensor:
         return in_shards(lambda shard: (self._word_pieces.tokenize(shard),), text, num_outputs=1)[0]
+
+    def _tokenize_with_offsets_graph(self, text: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
+        return in_shards(self._word_pieces.tokenize_with_offsets, text, num_outputs=3)
 
     def _call_graph(self, max_length: int, text: tf.Tensor, text_pair: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         if text_pair is None:
-            return self._pack(self._tokenize_in_shards(text), None, max_length)
-        ids = self._tokenize_in_shards(tf.concat([text, text_pair], 0))
+            return self._pack(self._tokenize_graph(text), None, max_length)
+        ids = self._tokenize_graph(tf.concat([text, text_pair], 0))
         flat, splits, rows = ids.flat_values, ids.row_splits, tf.size(text)
         middle = splits[rows]
         first = tf.RaggedTensor.from_row_splits(flat[:middle], splits[: rows + 1], validate=False)
         second = tf.RaggedTensor.from_row_splits(flat[middle:], splits[rows:] - middle, validate=False)
         return self._pack(first, second, max_length)
+
+    def _windows_graph(
+        self, max_length: int, stride: int, text: tf.Tensor, text_pair: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        long_text = text if text_pair is None else text_pair
+        room, first = tf.fill(tf.shape(text), max_length - 2), None
+        if text_pair is not None:
+            first = self._tokenize_graph(text)[:, : first_text_room(max_length)]
+            room = max_length - 3 - tf.cast(first.row_lengths(), tf.int32)
+        tokens = self._tokenize_with_offsets_graph(long_text)
+        windows = slide(*tokens, count_characters(long_text), room, stride)
+        if first is None:
+            features = self._pack(windows.ids, None, max_length)
+            lead = tf.ones_like(windows.text_index)
+        else:
+            first = tf.gather(first, windows.text_index)
+            features = self._pack(first, windows.ids, max_length)
+            lead = 2 + tf.cast(first.row_lengths(), tf.int32)
+        length = tf.shape(features["token_ids"])[1]
+        return {
+            **features,
+            "token_starts": lay_out(windows.starts, lead, length),
+            "token_ends": lay_out(windows.ends, lead, length),
+            "text_index": windows.text_index,
+            "window_starts": windows.window_starts,
+            "window_ends": windows.window_ends,
+        }
 
     def _pack(self, ids: tf.RaggedTensor, pair_ids: tf.RaggedTensor | None, max_length: int) -> dict[str, tf.Tensor]:
         return pack_rows(ids, pair_ids, max_length, self.cls_id, self.sep_id, self.pad_id)

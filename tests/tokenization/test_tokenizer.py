@@ -97,6 +97,14 @@ def test_special_tokens_in_text_on_request():
     assert tokenizer.tokenize("hello[MASK]s").to_list() == [[VOCABULARY.index(t) for t in ("hello", "[MASK]", "s")]]
 
 
+def test_only_the_special_tokens_that_are_asked_for():
+    tokenizer = BertTokenizer(VOCABULARY, parse_special_tokens=["[MASK]"])
+    assert tokenizer.tokenize("hello[MASK]").to_list() == [[VOCABULARY.index("hello"), tokenizer.mask_id]]
+    assert tokenizer.sep_id not in tokenizer.tokenize("[SEP]").flat_values.numpy()
+    with pytest.raises(InputError, match=r"may hold \[PAD\], .* Received: 'hello'"):
+        BertTokenizer(VOCABULARY, parse_special_tokens=["hello"])
+
+
 def test_invalid_utf8_counts_as_replacement_characters(uncased):
     rng = random.Random(6)
     bytes_ = [
@@ -158,6 +166,15 @@ def test_a_text_has_the_same_tokens_in_any_batch(uncased):
     together = zip(*(ragged.to_list() for ragged in uncased.tokenize_with_offsets(texts)), strict=True)
     assert [list(row) for row in together] == alone
     assert uncased.tokenize(texts).to_list() == [ids for ids, _, _ in alone]
+
+
+def test_shards_leave_no_trace(uncased):
+    texts = list(fuzz(12, 3000))
+    texts[5:5] = ["plain text " * 9000, "é " * 40_000, ""]  # each longer than a shard
+    assert sum(len(text.encode()) for text in texts) > 300_000
+    parts = [uncased.tokenize_with_offsets(texts[i : i + 100]) for i in range(0, len(texts), 100)]
+    for whole, part in zip(uncased.tokenize_with_offsets(texts), zip(*parts, strict=True), strict=True):
+        assert whole.to_list() == tf.concat(part, 0).to_list()
 
 
 def test_offsets_cut_out_what_the_token_came_from(uncased):
@@ -251,7 +268,8 @@ def exported(tokenizer, folder):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)])
         def serve(self, first, second):
             _, starts, ends = tokenizer.tokenize_with_offsets(first)
-            return {**tokenizer(first, second, 16), "starts": starts.to_tensor(), "ends": ends.to_tensor()}
+            windows = {f"window_{k}": v for k, v in tokenizer.windows(first, second, max_length=9, stride=1).items()}
+            return {**tokenizer(first, second, 16), **windows, "starts": starts.to_tensor(), "ends": ends.to_tensor()}
 
     module = Module()
     tf.saved_model.save(module, folder, signatures=module.serve)
@@ -280,6 +298,8 @@ def test_an_exported_graph_gives_the_same(uncased, tmp_path):
     for name, values in uncased(first, second, 16).items():
         np.testing.assert_array_equal(answer[name], values, err_msg=name)
     np.testing.assert_array_equal(answer["ends"], uncased.tokenize_with_offsets(first)[2].to_tensor())
+    for name, values in uncased.windows(first, second, max_length=9, stride=1).items():
+        np.testing.assert_array_equal(answer[f"window_{name}"], values, err_msg=name)
 
 
 def test_traced_first_inside_a_dataset_and_used_again_outside():
