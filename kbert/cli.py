@@ -259,6 +259,49 @@ def _ask(args: argparse.Namespace) -> None:
             _print_json({"text": text, **row})
 
 
+# === bench ===
+
+
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    claims = parser.add_subparsers(title="claims", required=True, metavar="CLAIM")
+    tokenize = claims.add_parser("tokenize", help="text to word pieces, beside the libraries tokenizers and tf-text")
+    tokenize.add_argument("file", metavar="FILE", help="texts: .tsv, .csv, .jsonl, or one a line")
+    tokenize.add_argument("--text-column", default="", help="column of the text")
+    tokenize.add_argument("--model", default="minilm-l6-en", help="preset of the vocabulary (default: minilm-l6-en)")
+    tokenize.set_defaults(claim=_bench_tokenize)
+    for claim in claims.choices.values():
+        claim.add_argument("--rounds", type=_positive, default=7, help="timed runs of each contender (default: 7)")
+        claim.add_argument("--threads", type=_positive, default=os.cpu_count(), help="of each (default: all)")
+        claim.add_argument("--chart", type=Path, metavar="FILE.html", help="draw the result as a page of bars")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    for variable in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):  # read when the peers are imported
+        os.environ[variable] = str(args.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    _load_tensorflow()
+    import tensorflow as tf
+
+    from kbert.bench.report import machine, table, write_chart
+
+    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    heading, measurements = args.claim(args)
+    print(f"{heading}, {args.threads} threads; {machine()}\n{table(measurements)}", file=sys.stderr)
+    for measurement in measurements:
+        _print_json(dataclasses.asdict(measurement))
+    if args.chart:
+        write_chart(args.chart, "kbert bench", {heading: measurements})
+
+
+def _bench_tokenize(args: argparse.Namespace) -> tuple[str, Any]:
+    from kbert.bench.tokenizing import compare_tokenizers
+    from kbert.data.readers import Columns, read_any
+
+    texts = read_any(args.file, Columns(args.text_column or None))
+    return f"tokenizing {args.file}", compare_tokenizers(texts, args.model, args.rounds)
+
+
 # === quickstart ===
 
 
@@ -293,6 +336,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Calla
     "export": ("write a SavedModel that takes strings, for TF Serving", _export_arguments, _export),
     "serve": ("serve exported models on this machine, for development", _serve_arguments, _serve),
     "ask": ("ask a served model", _ask_arguments, _ask),
+    "bench": ("measure what this project claims, here, beside its peers", _bench_arguments, _bench),
     "quickstart": (
         "fetch, fine-tune, evaluate, export, serve and ask, in a few minutes",
         _quickstart_arguments,

@@ -24,6 +24,7 @@ ROOMS = [
     "export",
     "serving",
     "quickstart",
+    "bench",
     "cli",
 ]
 # Beyond the order: what a room must not know even though it stands above.

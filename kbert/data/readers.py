@@ -82,6 +82,13 @@ def read_texts(
     return _collect(path, rows, columns, labelled, skip_bad_lines)
 
 
+def read_any(file: str, columns: Columns = Columns()) -> list[str]:
+    """The texts of a file: a column of a table (`read_texts`), or the lines that are not blank (`read_lines`)."""
+    if table_format(Path(file)):
+        return read_texts(file, columns, labelled=False).texts
+    return [text for records in read_lines(file, chunk=4096) for text in records.texts if text.strip()]
+
+
 def table_format(path: Path) -> str | None:
     """The format that a file's name says, of `FORMATS`; None for plain lines."""
     return next((f for f in FORMATS if path.name.lower().removesuffix(".gz").endswith(f)), None)

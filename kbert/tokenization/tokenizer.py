@@ -270,8 +270,8 @@ class BertTokenizer:
         if text_pair is not None:
             first = self._tokenize_graph(text)[:, : first_text_room(max_length)]
             room = max_length - 3 - tf.cast(first.row_lengths(), tf.int32)
-        tokens = self._tokenize_with_offsets_graph(long_text)
-        windows = slide(*tokens, count_characters(long_text), room, stride)
+        ids, starts, ends = self._tokenize_with_offsets_graph(long_text)
+        windows = slide(ids, starts, ends, count_characters(long_text), room, stride)
         if first is None:
             features = self._pack(windows.ids, None, max_length)
             lead = tf.ones_like(windows.text_index)

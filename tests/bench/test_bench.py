@@ -1,0 +1,71 @@
+"""`kbert bench`: what it computes of times, prints and draws; the times themselves are no test's matter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from kbert.bench import timing
+from kbert.bench.report import table, write_chart
+from kbert.bench.timing import Contender, Measurement, compare
+
+
+def test_rates_and_ratios_leave_the_first_round_out(monkeypatch):
+    clock = [0.0]
+    durations = {"peer": iter([9.0, 4.0, 5.0, 8.0]), "kbert": iter([9.0, 2.0, 1.0, 4.0])}
+    calls = []
+
+    def run(name: str) -> None:
+        calls.append(name)
+        clock[0] += next(durations[name])
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    contenders = [Contender(name, lambda name=name: run(name), note=name.upper()) for name in durations]
+    peer, own = compare(contenders, amount=20, unit="MB/s", rounds=3, description="")
+    assert calls == ["peer", "kbert"] * 4
+    assert peer == Measurement("peer", "MB/s", 5.0, 4.0, "peer", 1.0, 1.0, "PEER")
+    assert own == Measurement("kbert", "MB/s", 20.0, 10.0, "peer", 4.0, 2.5, "KBERT")
+
+
+@pytest.fixture
+def measurements():
+    return [
+        Measurement("peer <1>", "MB/s", 5.0, 4.0, "peer <1>", 1.0, 1.0),
+        Measurement("kbert", "MB/s", 20.0, 10.0, "peer <1>", 4.0, 2.5, "no offsets"),
+    ]
+
+
+def test_the_table_lines_up(measurements):
+    header, peer, own = table(measurements).split("\n")
+    assert "MB/s" in header
+    assert peer.split() == ["peer", "<1>", "5.00", "4.00", "1.00", "1.00"]
+    assert own.split() == ["kbert", "20.00", "10.00", "4.00", "2.50", "no", "offsets"]
+    assert own.index("20.00") + 5 == peer.index("5.00") + 4
+
+
+def test_bars_are_as_long_as_the_medians(measurements, tmp_path):
+    write_chart(tmp_path / "new" / "chart.html", "A & B", {"texts": measurements})
+    page = (tmp_path / "new" / "chart.html").read_text("utf-8").removeprefix("<!DOCTYPE html>")
+    rows = ElementTree.fromstring(page.replace('<meta charset="utf-8">', "").replace("<br>", "")).findall(".//tr")[1:]
+    assert [(row.get("class"), row.find(".//div").get("style")) for row in rows] == [
+        ("peer", "width: 40.0%"),
+        ("own", "width: 100.0%"),
+    ]
+    assert rows[0].find("td").text == "peer <1>"
+
+
+def test_the_command_times_every_contender(tiny_folder, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a good film!\n\n我不爱 unfineds\n", "utf-8")
+    command = [sys.executable, "-m", "kbert.cli", "bench", "tokenize", texts, "--model", tiny_folder, "--rounds", "1"]
+    done = subprocess.run([*command, "--chart", tmp_path / "c.html"], capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["name"] for row in rows][-2:] == ["kbert", "kbert with offsets"]
+    assert len(rows) == 5
+    assert all(row["best"] >= row["median"] > 0 and row["unit"] == "MB/s" for row in rows)
+    assert "kbert with offsets" in done.stderr
+    assert (tmp_path / "c.html").stat().st_size > 1000
