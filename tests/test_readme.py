@@ -37,15 +37,33 @@ def test_every_command_shown_is_one_that_exists(command):
     assert callable(cli._parser().parse_args(arguments).run)
 
 
-def test_the_python_example(tmp_path, monkeypatch, capsys, minilm_folder):
-    (example,) = blocks(ROOT / "README.md", "python")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
-    ids, labels = capsys.readouterr().out.splitlines()
+@pytest.fixture
+def run_example(tmp_path, monkeypatch, capsys, minilm_folder):
+    """Runs a block of Python of the README; gives the lines that it prints."""
+
+    def run(number: int) -> list[str]:
+        example = blocks(ROOT / "README.md", "python")[number]
+        monkeypatch.chdir(tmp_path)
+        exec(compile(example, "README.md", "exec"), {})
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_the_classifier_example(tmp_path, run_example):
+    ids, labels = run_example(0)
     # [CLS] this is an example sentence . [SEP] in BERT's English vocabulary.
     assert ids.startswith("[[ 101 2023 2003 2019 2742 6251 1012  102]] (1, 2) ")
     assert labels == "['positive' 'negative']"
     assert (tmp_path / "runs" / "reviews" / "model.safetensors").exists()
+
+
+def test_the_tokenizer_example(run_example):
+    *tokens, windows = run_example(1)
+    assert tokens == ["full 0 4", "- 4 5", "width 5 10", "cafes 11 16", "fit 17 19", ". 19 20"]
+    # 300 tokens in windows of 62 that share 16, and a text that fits.
+    assert windows.startswith("(8, 64) [0 0 0 0 0 0 0 1] [")
+    assert windows.endswith(" 1200 11]".replace(" 1200", "")) or " 1200" in windows
 
 
 def test_ci_runs_the_readme_s_test_command():
