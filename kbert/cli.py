@@ -16,13 +16,15 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kbert import __version__
 from kbert.errors import InputError
 from kbert.tasks.settings import FinetuneSettings, flag, read_toml
+
+_CORPUS_LINES = 256  # in memory at a time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,6 +114,79 @@ def _presets(args: argparse.Namespace) -> None:
 
     for preset in list_presets(args.language, args.task):
         _print_json(dataclasses.asdict(preset))
+
+
+# === vocab ===
+
+
+def _vocab_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "corpus",
+        metavar="CORPUS",
+        nargs="+",
+        help="text file, or .tsv, .csv or .jsonl file, of which the texts are read, plain or .gz; - reads stdin",
+    )
+    parser.add_argument("--size", type=_positive, default=30_000, help="tokens to learn (default: 30000)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="file to write, one token a line; one that holds something else stays"
+    )
+    parser.add_argument("--cased", action="store_true", help="keep upper case and accents")
+    parser.add_argument(
+        "--min-frequency",
+        type=_positive,
+        default=2,
+        help="least occurrences of a character or of a pair of pieces that becomes one (default: 2)",
+    )
+    parser.add_argument("--text-column", default="", help="column of the text")
+    parser.add_argument("--pair-column", default="", help="column of the second text")
+    parser.set_defaults(label_column="")
+
+
+def _vocab(args: argparse.Namespace) -> None:
+    from kbert.data.readers import FORMATS, table_format
+
+    for file in args.corpus:
+        if file != "-" and not Path(file).exists():
+            raise InputError(f"{file} does not exist")
+    if args.out.is_dir():
+        raise InputError(f"{args.out} is a folder: name the file to write with --out")
+    if (args.text_column or args.pair_column) and not any(table_format(Path(file)) for file in args.corpus):
+        raise InputError(f"no CORPUS has columns: use {', '.join(FORMATS)} to name some")
+    _load_tensorflow()
+    from kbert.config import TokenizerConfig
+    from kbert.files import replaced_files
+    from kbert.tokenization.learning import learn_vocabulary
+
+    with replaced_files(args.out.parent, args.out.name) as partial:  # before the time that learning takes
+        config = TokenizerConfig(do_lower_case=not args.cased)
+        learnt = learn_vocabulary(_corpus_texts(args.corpus, _columns(args)), args.size, config, args.min_frequency)
+        content = "".join(token + "\n" for token in learnt.tokens).encode()
+        if args.out.exists() and args.out.read_bytes() != content:
+            raise InputError(f"{args.out} exists and holds something else: remove it, or name another file with --out")
+        (partial / args.out.name).write_bytes(content)
+    _print_json(
+        {
+            "vocabulary": str(args.out),
+            "tokens": len(learnt.tokens),
+            "characters": learnt.num_characters,
+            "characters_left_out": len(learnt.left_out),
+            "words": learnt.num_words,
+            "distinct_words": learnt.num_distinct_words,
+            "unknown_words": learnt.num_unknown_words,
+        }
+    )
+
+
+def _corpus_texts(files: Sequence[str], columns: Any) -> Iterator[str]:
+    from kbert.data.readers import read_lines, read_texts, table_format
+
+    for file in files:
+        if file != "-" and table_format(Path(file)):
+            records = read_texts(file, columns, labelled=False)
+            yield from (*records.texts, *(records.pairs or ()))
+        else:
+            for chunk in read_lines(file, _CORPUS_LINES):
+                yield from chunk.texts
 
 
 # === finetune ===
@@ -364,6 +439,7 @@ def _print_json(content: Any) -> None:
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "presets": ("list pretrained models: which for which task and language", _presets_arguments, _presets),
+    "vocab": ("learn a vocabulary from text files of your own", _vocab_arguments, _vocab),
     "finetune": ("fine-tune a pretrained model on files of your own", _finetune_arguments, _finetune),
     "evaluate": ("metrics of a model on a labelled file", _evaluate_arguments, _evaluate),
     "predict": ("answers of a model, one JSON object a text", _predict_arguments, _predict),

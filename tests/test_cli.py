@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -153,7 +154,68 @@ def test_presets(capsys):
     assert {"source", "licence", "parameters", "download_mb"} <= presets[0].keys()
 
 
+@pytest.fixture
+def corpus(tmp_path) -> list[Path]:
+    """Plain text, compressed text, and a table whose labels are not text."""
+    plain, packed, table = tmp_path / "a.txt", tmp_path / "b.txt.gz", tmp_path / "c.tsv"
+    plain.write_text("The cat sat.\r\n\nthe mat, THE hat", encoding="utf-8-sig")
+    packed.write_bytes(gzip.compress("我爱猫。我爱电影。\n".encode()))
+    table.write_text("label\tbody\nzzzz\ta cat\nzzzz\tthat cat\n", encoding="utf8")
+    return [plain, packed, table]
+
+
+def test_vocab(corpus, tmp_path, capsys):
+    out = tmp_path / "new" / "vocab.txt"
+    command = ["vocab", *corpus, "--text-column", "body", "--out", out]
+    assert run(*command, "--size", 127) == 0
+    (row,) = rows(capsys)
+    tokens = out.read_text(encoding="utf8").removesuffix("\n").split("\n")
+    assert tokens[:2] == ["[PAD]", "[unused0]"]
+    assert tokens[99:104] == ["[unused98]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = "a c e h t 。 我 爱".split()
+    assert tokens[104:] == [*characters, "##a", "##e", "##h", "##t", "##at", "th", "cat", "the"]
+    left_out = set("s.m,猫电影")
+    assert row == {
+        "vocabulary": str(out),
+        "tokens": 120,
+        "characters": len(characters),
+        "characters_left_out": len(left_out),
+        "words": 22,
+        "distinct_words": 15,
+        "unknown_words": 7,
+    }
+    # In a process of its own, with other hashes and threads, the same bytes are written; so there is nothing to refuse.
+    written = out.read_bytes()
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.run(
+        [sys.executable, "-m", "kbert.cli", *command, "--size", "127"], env=environment, capture_output=True, text=True
+    )
+    assert (process.returncode, json.loads(process.stdout)) == (0, row)
+    assert out.read_bytes() == written
+    assert [path.name for path in out.parent.iterdir()] == ["vocab.txt"]
+    assert run(*command, "--size", 127, "--cased") == 2
+    assert "vocab.txt exists and holds something else: remove it" in one_line(capsys)
+    assert out.read_bytes() == written
+
+
 # === Wrong input ===
+
+
+def test_vocab_of_a_corpus_that_cannot_be_read(corpus, tmp_path, capsys):
+    out = tmp_path / "new" / "vocab.txt"
+    assert run("vocab", corpus[0], tmp_path / "x.txt", "--out", out) == 2
+    assert "x.txt does not exist" in one_line(capsys)
+    assert run("vocab", corpus[0], "--text-column", "body", "--out", out) == 2
+    assert "no CORPUS has columns" in one_line(capsys)
+    assert run("vocab", corpus[0], "--out", tmp_path) == 2
+    assert "is a folder: name the file" in one_line(capsys)
+    assert run("vocab", corpus[0], "--size", 110, "--out", out) == 2
+    assert "give a size of at least 112" in one_line(capsys)
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"good\ncaf\xe9\n")
+    assert run("vocab", corpus[0], bad, "--out", out) == 2
+    assert "bad.txt:2: byte 0xe9 is not UTF-8" in one_line(capsys)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_a_label_column_that_does_not_exist(trained, review_files, capsys):

@@ -1,4 +1,4 @@
-"""Checks on a vocabulary: the tokens in the order of their ids."""
+"""A vocabulary is its tokens in the order of their ids: what it must have, and how a new one begins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from collections.abc import Sequence
 
 from kbert.config import TokenizerConfig
 from kbert.errors import InputError
+
+_NUM_UNUSED = 99
+NUM_FIRST_TOKENS = _NUM_UNUSED + 5
+
+
+def first_tokens(config: TokenizerConfig) -> list[str]:
+    """The tokens that a new vocabulary begins with, each where Google's vocabularies have it.
+
+    [PAD] is 0, [unused0] to [unused98] follow, which a later task may give a meaning, then [UNK], [CLS], [SEP], [MASK].
+    """
+    pad, *others = config.special_tokens
+    return [pad, *(f"[unused{i}]" for i in range(_NUM_UNUSED)), *others]
 
 
 def token_ids(vocabulary: Sequence[str], config: TokenizerConfig) -> dict[str, int]:

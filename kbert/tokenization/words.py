@@ -21,17 +21,21 @@ class WordSplitter:
 
     def __init__(self, config: TokenizerConfig = TokenizerConfig()):
         spelling = spell_as_is(config)
-        split = tf.function(lambda text: _spaced(spell_text(text, spelling)), autograph=False)
-        with tf.init_scope():
-            self._split = split.get_concrete_function(tf.TensorSpec([None], tf.string))
 
-    def __call__(self, text: tf.Tensor) -> tf.Tensor:
-        """string [B] to string [B]: the words of each text with white space between them."""
+        def split(text: tf.Tensor) -> tf.RaggedTensor:
+            with tf.device("CPU:0"):  # string ops exist there alone, and the tables must not move to and fro
+                return tf.strings.split(_spaced(spell_text(text, spelling)))
+
+        with tf.init_scope():
+            self._split = tf.function(split, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
+
+    def __call__(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """string [B] to string [B, (words)]."""
         return self._split(text)
 
 
 def _spaced(spelled: Spelled) -> tf.Tensor:
-    """Texts with each word of one character set apart."""
+    """Texts with white space between words: string [B]."""
     space = 2 * ord(" ")
     is_alone = tf.cast(tf.bitwise.bitwise_and(spelled.values, 1), tf.bool)  # white space too, which does no harm
     characters = tf.stack([tf.fill(tf.shape(is_alone), space), spelled.values, tf.fill(tf.shape(is_alone), space)], 1)
