@@ -25,6 +25,7 @@ ROOMS = [
     "serving",
     "quickstart",
     "bench",
+    "commands",
     "cli",
 ]
 # Beyond the order: what a room must not know even though it stands above.

@@ -21,6 +21,7 @@ TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
 PAIR_COLUMNS = ("text_pair", "sentence2", "text_b")
 LABEL_COLUMNS = ("label",)
 FORMATS = (".tsv", ".csv", ".jsonl")
+_CORPUS_LINES = 256  # in memory at a time
 
 
 @dataclass
@@ -82,11 +83,15 @@ def read_texts(
     return _collect(path, rows, columns, labelled, skip_bad_lines)
 
 
-def read_any(file: str, columns: Columns = Columns()) -> list[str]:
-    """The texts of a file: a column of a table (`read_texts`), or the lines that are not blank (`read_lines`)."""
-    if table_format(Path(file)):
-        return read_texts(file, columns, labelled=False).texts
-    return [text for records in read_lines(file, chunk=4096) for text in records.texts if text.strip()]
+def read_corpus(files: Iterable[str], columns: Columns = Columns()) -> Iterator[str]:
+    """The texts of files one after another: columns of tables (`read_texts`), lines of other files (`read_lines`)."""
+    for file in files:
+        if file != "-" and table_format(Path(file)):
+            records = read_texts(file, columns, labelled=False)
+            yield from (*records.texts, *(records.pairs or ()))
+        else:
+            for chunk in read_lines(file, _CORPUS_LINES):
+                yield from chunk.texts
 
 
 def table_format(path: Path) -> str | None:

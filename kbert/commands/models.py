@@ -1,0 +1,143 @@
+"""Commands about models: which there are, making one, and what it does with files."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from kbert.commands.terminal import load_tensorflow, positive, print_json
+from kbert.tasks.settings import FinetuneSettings, flag, read_toml
+
+# === presets ===
+
+
+def presets_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", help="only those for this language: en, zh, …")
+    parser.add_argument("--task", help="only those that suit this task: classify, tag, answer, embed")
+
+
+def presets(args: argparse.Namespace) -> None:
+    from kbert.checkpoints.presets import list_presets
+
+    for preset in list_presets(args.language, args.task):
+        print_json(dataclasses.asdict(preset))
+
+
+# === finetune ===
+
+
+def finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(title="tasks", required=True, metavar="TASK")
+    classify = tasks.add_parser("classify", help="one label for a text or a pair of texts")
+    classify.add_argument("--config", type=Path, help="TOML file with any of these settings; flags win over it")
+    for field in dataclasses.fields(FinetuneSettings):
+        default = "" if field.default in ("", False) else f" (default: {field.default})"
+        options: dict[str, Any] = {"help": field.metadata["help"] + default, "default": argparse.SUPPRESS}
+        if isinstance(field.default, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"], options["metavar"] = type(field.default), type(field.default).__name__.upper()
+        classify.add_argument(f"--{flag(field.name)}", **options)
+
+
+def finetune(args: argparse.Namespace) -> None:
+    settings = read_toml(args.config) if args.config else {}
+    names = [field.name for field in dataclasses.fields(FinetuneSettings)]
+    settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
+    checked = FinetuneSettings(**settings)
+    load_tensorflow()
+    from kbert.tasks.finetuning import finetune_classify
+
+    print_json(finetune_classify(checked))
+
+
+# === evaluate, predict ===
+
+
+def _column_arguments(parser: argparse.ArgumentParser, *, label: bool) -> None:
+    parser.add_argument("--text-column", default="", help="column of the text")
+    parser.add_argument("--pair-column", default="", help="column of the second text")
+    if label:
+        parser.add_argument("--label-column", default="", help="column of the label")
+    else:
+        parser.set_defaults(label_column="")
+    parser.add_argument("--batch-size", type=positive, default=32, help="texts computed at once (default: 32)")
+    parser.add_argument("--skip-bad-lines", action="store_true", help="count bad lines and go on")
+
+
+def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument("file", metavar="FILE", type=Path, help=".tsv, .csv or .jsonl file with labels")
+    _column_arguments(parser, label=True)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    load_tensorflow()
+    from kbert.tasks.running import evaluate_file
+
+    print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines))
+
+
+def predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help=".tsv, .csv or .jsonl file, or any other file with one text a line; - reads lines from stdin (default)",
+    )
+    _column_arguments(parser, label=False)
+
+
+def predict(args: argparse.Namespace) -> None:
+    load_tensorflow()
+    from kbert.tasks.running import predict_file
+
+    for row in predict_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines):
+        print_json(row)
+
+
+def _columns(args: argparse.Namespace) -> Any:
+    from kbert.data.readers import Columns
+
+    return Columns(args.text_column or None, args.pair_column or None, args.label_column or None)
+
+
+# === export ===
+
+
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="DIR", help="model folder")
+    parser.add_argument("target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood")
+    parser.add_argument("--version", type=positive, default=1, help="the folder's version to write (default: 1)")
+    parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
+
+
+def export(args: argparse.Namespace) -> None:
+    load_tensorflow()
+    from kbert.export.saved_model import check_target, export_saved_model
+    from kbert.tasks.running import load_task
+
+    check_target(args.target, args.version)  # before the time that loading takes
+    folder = export_saved_model(load_task(args.model), args.target, args.version, verify=not args.no_verify)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print_json({"folder": str(folder), "bytes": size, "verified": not args.no_verify})
+
+
+# === quickstart ===
+
+
+def quickstart_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the demo data (default: en)")
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder of the run")
+
+
+def quickstart(args: argparse.Namespace) -> None:
+    load_tensorflow()
+    from kbert.quickstart import quickstart
+
+    for row in quickstart(args.language, args.out):
+        print_json(row)
