@@ -27,6 +27,8 @@ class BertEncoder(keras.Model):
 
     Call arguments:
         inputs: dict of `token_ids`, `segment_ids` and `padding_mask` (1 = real token), int32 [B, T].
+        first_token_only: compute the last block for the first token of each row only, which is all that
+            `pooled_output` needs; there is no `sequence_output` then.
 
     Returns:
         dict of `sequence_output` float [B, T, D] and `pooled_output` float [B, D], tanh of a dense layer on the first
@@ -49,7 +51,7 @@ class BertEncoder(keras.Model):
             block.build()
         self.pooler.build((None, self.config.hidden_dim))
 
-    def call(self, inputs):
+    def call(self, inputs, first_token_only=False):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
         bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
@@ -58,8 +60,12 @@ class BertEncoder(keras.Model):
         x = self.embeddings(
             layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions)
         )
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, attention_bias=bias, layout=layout)
+        x = last(x, attention_bias=bias, layout=layout, first_token_only=first_token_only)
+        if first_token_only:
+            return {"pooled_output": self.pooler(x)}
         sequence_output = layout.unpack(x)
         return {"sequence_output": sequence_output, "pooled_output": self.pooler(sequence_output[:, 0])}
 

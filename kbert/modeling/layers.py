@@ -68,7 +68,8 @@ class Embeddings(keras.layers.Layer):
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention, softmax(Q K^T / sqrt(H)) V, with residual sum and layer norm: [..., D] -> [..., D].
 
-    Query, key and value share one kernel [D, 3 D]: one matrix product instead of three.
+    Query, key and value share one kernel [D, 3 D]: one matrix product instead of three. With `first_token_only` all
+    tokens are attended to, but only the first of each row attends: [..., D] -> [B, D].
     """
 
     def __init__(self, config: BertConfig, **kwargs):
@@ -84,19 +85,37 @@ class SelfAttention(keras.layers.Layer):
         for layer in (self.query_key_value, self.output_dense, self.layer_norm):
             layer.build((None, self.config.hidden_dim))
 
-    def call(self, x, attention_bias=None, layout=PaddedTokens()):
-        context = self._attend(layout.unpack(self.query_key_value(x)), attention_bias)  # [B, T, D]
-        return self.layer_norm(x + self.dropout(self.output_dense(layout.pack(context))))
+    def call(self, x, attention_bias=None, layout=PaddedTokens(), first_token_only=False):
+        if first_token_only:
+            x, query, key, value = self._project_first(x, layout)
+            context = self._attend(query, key, value, attention_bias)[:, 0]  # [B, D]
+        else:
+            projected = layout.unpack(self.query_key_value(x))  # [B, T, 3 D]
+            context = layout.pack(self._attend(*self._split_heads(projected, 3), attention_bias))
+        return self.layer_norm(x + self.dropout(self.output_dense(context)))
 
-    def _attend(self, query_key_value, attention_bias):
-        N, H = self.config.num_heads, self.config.head_dim
-        B, T = ops.shape(query_key_value)[:2]
-        x = ops.reshape(query_key_value, (B, T, 3, N, H))
-        query, key, value = ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), 3)  # each [B, N, T, H]
-        scores = ops.matmul(query * H**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, N, T, T]
+    def _project_first(self, x, layout):
+        """The first token of each row [B, D], its query [B, N, 1, H], and all tokens' keys and values [B, N, T, H]."""
+        D = self.config.hidden_dim
+        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
+        first = layout.unpack(x)[:, 0]
+        query = ops.matmul(first, kernel[:, :D]) + bias[:D]
+        key_value = layout.unpack(ops.matmul(x, kernel[:, D:]) + bias[D:])
+        return first, *self._split_heads(query[:, None], 1), *self._split_heads(key_value, 2)
+
+    def _attend(self, query, key, value, attention_bias):
+        """[B, N, Tq, H], twice [B, N, T, H] -> [B, Tq, D]."""
+        scores = ops.matmul(query * self.config.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, N, Tq, T]
         weights = ops.softmax(scores if attention_bias is None else scores + attention_bias)
-        context = ops.matmul(self.attention_dropout(weights), value)  # [B, N, T, H]
-        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (B, T, N * H))
+        context = ops.matmul(self.attention_dropout(weights), value)  # [B, N, Tq, H]
+        B, Tq = ops.shape(context)[0], ops.shape(context)[2]
+        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (B, Tq, self.config.hidden_dim))
+
+    def _split_heads(self, x, parts):
+        """[B, T, parts * D] -> `parts` tensors [B, N, T, H]."""
+        B, T = ops.shape(x)[:2]
+        x = ops.reshape(x, (B, T, parts, self.config.num_heads, self.config.head_dim))
+        return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), parts)
 
 
 class FeedForward(keras.layers.Layer):
@@ -121,7 +140,10 @@ class FeedForward(keras.layers.Layer):
 
 
 class TransformerBlock(keras.layers.Layer):
-    """One block of the encoder: self-attention, then feed-forward, each with its norm after the residual sum."""
+    """One block of the encoder: self-attention, then feed-forward, each with its norm after the residual sum.
+
+    [..., D] -> [..., D]; with `first_token_only` [B, D].
+    """
 
     def __init__(self, config: BertConfig, **kwargs):
         super().__init__(**kwargs)
@@ -132,5 +154,7 @@ class TransformerBlock(keras.layers.Layer):
         self.attention.build()
         self.feedforward.build()
 
-    def call(self, x, attention_bias=None, layout=PaddedTokens()):
-        return self.feedforward(self.attention(x, attention_bias=attention_bias, layout=layout))
+    def call(self, x, attention_bias=None, layout=PaddedTokens(), first_token_only=False):
+        return self.feedforward(
+            self.attention(x, attention_bias=attention_bias, layout=layout, first_token_only=first_token_only)
+        )

@@ -54,7 +54,7 @@ class BertTextClassifier(Task):
         self.head.build()
 
     def call(self, inputs):
-        return self.head(self.encoder(inputs)["pooled_output"])
+        return self.head(self.encoder(inputs, first_token_only=True)["pooled_output"])
 
     def default_loss(self):
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -78,6 +78,25 @@ def test_both_layouts_give_the_same_gradients(tiny_config, inputs):
         assert error <= 1e-4 * np.linalg.norm(padded), name
 
 
+@pytest.mark.parametrize("skip_padding", [True, False])
+def test_the_last_block_for_first_tokens_alone(tiny_config, inputs, skip_padding):
+    encoder = BertEncoder(tiny_config, skip_padding=skip_padding)
+    load_tensors(encoder, random_tensors(tiny_config))
+    direction = np.random.default_rng(2).normal(size=(B, tiny_config.hidden_dim)).astype("float32")
+    values, gradients = [], []
+    for first_token_only in (False, True):
+        with tf.GradientTape() as tape:
+            outputs = encoder(inputs, first_token_only=first_token_only)
+            value = tf.reduce_sum(outputs["pooled_output"] * direction)
+        weights = [variable.value for variable in named_weights(encoder).values()]
+        values.append(outputs["pooled_output"].numpy())
+        gradients.append([tf.convert_to_tensor(g).numpy() for g in tape.gradient(value, weights)])
+        assert ("sequence_output" in outputs) is not first_token_only
+    np.testing.assert_allclose(*values, atol=1e-5)
+    for name, whole, first in zip(named_weights(encoder), *gradients, strict=True):
+        assert np.linalg.norm(whole - first) <= 1e-4 * np.linalg.norm(whole), name
+
+
 def test_a_row_of_padding_alone_is_finite_and_changes_no_other_row(tiny_config, inputs):
     emptied = {name: value.copy() for name, value in inputs.items()}
     emptied["padding_mask"][4] = 0
