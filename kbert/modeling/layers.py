@@ -101,7 +101,7 @@ class SelfAttention(keras.layers.Layer):
         first = layout.unpack(x)[:, 0]
         query = ops.matmul(first, kernel[:, :D]) + bias[:D]
         key_value = layout.unpack(ops.matmul(x, kernel[:, D:]) + bias[D:])
-        return first, *self._split_heads(query[:, None], 1), *self._split_heads(key_value, 2)
+        return first, *self._split_heads(ops.expand_dims(query, 1), 1), *self._split_heads(key_value, 2)
 
     def _attend(self, query, key, value, attention_bias):
         """[B, N, Tq, H], twice [B, N, T, H] -> [B, Tq, D]."""

@@ -21,7 +21,7 @@ def attention_bias(padding_mask, dtype):
     bias = (1 - ops.cast(padding_mask, "float32")) * _MASKED
     if dtype == "float16":
         bias = ops.maximum(bias, -6e4)
-    return ops.cast(bias[:, None, None, :], dtype)
+    return ops.cast(ops.expand_dims(bias, (1, 2)), dtype)
 
 
 class PaddedTokens:
