@@ -27,20 +27,34 @@ def weights_of_classes(class_weight: Mapping[Any, float], labels: Sequence[str])
         if key not in numbers:
             raise InputError(f"class_weight names class {key!r}; the model knows {', '.join(labels)}")
         weights[numbers[key]] = weight
-    return checked_weights("class_weight", weights)
+    return _checked("class_weight", weights)
 
 
-def checked_weights(name: str, weights: Any) -> np.ndarray:
-    """Weights as a float32 array.
+def weights_of_examples(labels: np.ndarray, classes: np.ndarray | None, sample_weight: Any) -> np.ndarray | None:
+    """What each example counts, float32 [examples]; None where all count one.
+
+    Args:
+        labels: class numbers [examples].
+        classes: weights by class number, or None.
+        sample_weight: weights by example, or None; on top of those of the classes.
 
     Raises:
-        InputError: a weight is negative or no finite number.
+        InputError: `sample_weight` has another shape, or a weight is negative or no finite number.
     """
-    values = np.asarray(weights, np.float32)
-    bad = values[~(np.isfinite(values) & (values >= 0))]
+    weights = None if classes is None else classes[labels]
+    if sample_weight is None:
+        return weights
+    values = _checked("sample_weight", np.asarray(sample_weight, np.float32))
+    if values.shape != labels.shape:
+        raise InputError(f"sample_weight must have shape {labels.shape}. Received: {values.shape}")
+    return values if weights is None else values * weights
+
+
+def _checked(name: str, weights: np.ndarray) -> np.ndarray:
+    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
     if len(bad):
         raise InputError(f"{name} must be finite and 0 or more. Received: {bad[0]}")
-    return values
+    return weights
 
 
 def is_features(dataset: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from kbert.data.batching import TokenizedTexts, batches, distributed, sorted_ord
 from kbert.errors import InputError
 from kbert.modeling.encoder import BertEncoder, named_weights
 from kbert.tasks import datasets
-from kbert.tasks.inputs import label_numbers, texts_and_pairs
+from kbert.tasks.inputs import label_numbers, texts_and_pairs, to_numpy
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.training import replicas, steps
 from kbert.training.optimizers import LinearWarmupDecay, adamw
@@ -87,18 +87,12 @@ class Task(keras.Model):
             InputError: settings that cannot be kept on several devices.
         """
         with self.distribute_strategy.scope():
-            self._compile(
-                optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs
-            )
+            self._compile(optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs)
 
     def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
-            self._recipe = {
-                "learning_rate": learning_rate,
-                "weight_decay": weight_decay,
-                "warmup_rate": warmup_rate,
-            }
+            self._recipe = {"learning_rate": learning_rate, "warmup_rate": warmup_rate}
             # `fit` knows the number of steps, and puts its schedule in the place of this one.
             schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)
             optimizer = adamw(self.trainable_variables, schedule, weight_decay)
@@ -155,13 +149,7 @@ class Task(keras.Model):
         Raises:
             InputError: texts, labels and weights that do not fit the model.
         """
-        if not getattr(self, "compiled", False):
-            self.compile()
-        if gradient_accumulation_steps < 1:
-            raise InputError(f"gradient_accumulation_steps must be 1 or more. Received: {gradient_accumulation_steps}")
-        if gradient_accumulation_steps != self._parts:
-            self._parts, self.train_function = gradient_accumulation_steps, None
-        classes = None if class_weight is None else datasets.weights_of_classes(class_weight, self.task.labels)
+        self._ready_to_fit(gradient_accumulation_steps)
         validation, validation_steps = self._evaluation(validation_data, batch_size)
         fit = functools.partial(
             super().fit,
@@ -171,25 +159,37 @@ class Task(keras.Model):
             callbacks=callbacks,
             shuffle=False,
         )
+        classes = None if class_weight is None else datasets.weights_of_classes(class_weight, self.task.labels)
         with replicas.own_dropout(self):
             if isinstance(x, tf.data.Dataset):
                 if initial_step:
-                    raise InputError("initial_step needs texts and labels in memory, not a tf.data of an order of its own")
+                    raise InputError(
+                        "initial_step needs texts and labels in memory, not a tf.data of an order of its own"
+                    )
                 if sample_weight is not None:
-                    raise InputError("a tf.data gives its sample_weight itself, as the third of (x, y, sample_weight)")
+                    raise InputError("a tf.data gives sample_weight itself, as the third of (x, y, sample_weight)")
                 return self._fit_dataset(fit, x, epochs, classes)
             texts = self._tokenized(x)
-            targets = self._targets(y, len(texts.lengths()), classes, sample_weight)
-            return self._fit_texts(fit, texts, targets, batch_size, epochs, seed, initial_step)
+            lengths = texts.lengths()
+            targets = self._targets(y, len(lengths), classes, sample_weight)
+            rows = batch_size * gradient_accumulation_steps
+            orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]
+            return self._fit_texts(fit, texts, targets, orders, initial_step)
 
-    def _fit_texts(self, fit, texts, targets, batch_size, epochs, seed, initial_step):
-        lengths = texts.lengths()
-        orders = [training_order(lengths, batch_size * self._parts, seed, epoch) for epoch in range(epochs)]
+    def _ready_to_fit(self, gradient_accumulation_steps: int) -> None:
+        if not getattr(self, "compiled", False):
+            self.compile()
+        if gradient_accumulation_steps < 1:
+            raise InputError(f"gradient_accumulation_steps must be 1 or more. Received: {gradient_accumulation_steps}")
+        if gradient_accumulation_steps != self._parts:
+            self._parts, self.train_function = gradient_accumulation_steps, None
+
+    def _fit_texts(self, fit, texts, targets, orders, initial_step):
         steps = len(orders[0])
-        self._start_schedule(steps * epochs, initial_step)
+        self._start_schedule(steps * len(orders), initial_step)
         order = [batch for epoch in orders for batch in epoch][initial_step:]
         if not order:
-            raise InputError(f"initial_step is {initial_step}, but the run has {steps * epochs} steps")
+            raise InputError(f"initial_step is {initial_step}, but the run has {steps * len(orders)} steps")
         epoch, done = divmod(initial_step, steps)
         if done:
             # The rest of the epoch that the earlier run was stopped in.
@@ -199,7 +199,7 @@ class Task(keras.Model):
         if order:
             # One dataset holds all epochs, each in an order of its own.
             dataset = self._dataset(texts, order, targets)
-            history = fit(dataset, initial_epoch=epoch, epochs=epochs, steps_per_epoch=steps)
+            history = fit(dataset, initial_epoch=epoch, epochs=len(orders), steps_per_epoch=steps)
         return history
 
     def _fit_dataset(self, fit, dataset, epochs, classes):
@@ -257,7 +257,7 @@ class Task(keras.Model):
         logits = np.concatenate([self._logits(features).numpy() for features in bar])
         restored = np.empty_like(logits)
         restored[np.concatenate(order)] = logits
-        return {name: _to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
+        return {name: to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
 
     @functools.cached_property
     def _logits(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
@@ -277,12 +277,8 @@ class Task(keras.Model):
         labels = label_numbers(y, self.task.labels)
         if len(labels) != examples:
             raise InputError(f"`x` and `y` must be equally many. Received: {examples} and {len(labels)}")
-        weights = [] if classes is None else [classes[labels]]
-        if sample_weight is not None:
-            weights.append(datasets.checked_weights("sample_weight", sample_weight))
-            if weights[-1].shape != labels.shape:
-                raise InputError(f"sample_weight must have shape {labels.shape}. Received: {weights[-1].shape}")
-        return [labels, np.prod(weights, axis=0)] if weights else [labels]
+        weights = datasets.weights_of_examples(labels, classes, sample_weight)
+        return [labels] if weights is None else [labels, weights]
 
     def _dataset(self, texts: TokenizedTexts, order: list[np.ndarray], targets: list[np.ndarray]) -> Any:
         return distributed(self.distribute_strategy, lambda shares: batches(texts, shares.rows(order), *targets))
@@ -372,11 +368,3 @@ class Task(keras.Model):
         opens, never a mixture of two models.
         """
         huggingface.write(Path(folder), self.checkpoint())
-
-
-def _to_numpy(value: tf.Tensor) -> np.ndarray:
-    if value.dtype != tf.string:
-        return value.numpy()
-    array: np.ndarray = value.numpy()
-    flat: Iterable[bytes] = array.ravel()
-    return np.array([item.decode("utf8") for item in flat], dtype=object).reshape(array.shape)

@@ -81,9 +81,14 @@ def _update_metrics(model, x, y, y_pred, losses, weights):
 
 
 def _metrics(model):
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
         return model.get_metrics_result()
     variables = model.metrics_variables
-    sums = replicas.summed([tf.convert_to_tensor(v) for v in variables])
+    sums = replicas.summed([tf.identity(v) for v in variables])
     with keras.StatelessScope(state_mapping=list(zip(variables, sums, strict=True))):
-        return model.get_metrics_result()
+        results = model.get_metrics_result()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        # Keras averages these over the machines along a first axis, which a scalar has not.
+        results = {name: tf.reshape(result, [1]) for name, result in results.items()}
+    return results
