@@ -101,23 +101,25 @@ def own_dropout(model: keras.Model) -> Iterator[None]:
     The first replica keeps the seeds that one device has, and what a checkpoint holds.
     """
     strategy = model.distribute_strategy
-    seeds = [v for v in model.variables if v.name == "seed_generator_state"]
     if strategy.num_replicas_in_sync == 1:
         yield
         return
+    of_replica = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant([_SEED_STRIDE * context.replica_id_in_sync_group, 0])
+    )
+    offsets = strategy.experimental_local_results(of_replica)
 
     def shift(sign):
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for state in seeds:
-            offset = tf.cast(sign * _SEED_STRIDE * replica, state.dtype)
-            state.assign(state + tf.stack([offset, tf.zeros_like(offset)]))
+        for variable in model.variables:
+            if variable.name == "seed_generator_state":
+                for state, offset in zip(strategy.experimental_local_results(variable.value), offsets, strict=True):
+                    state.assign_add(sign * tf.cast(offset, state.dtype))
 
-    run = tf.function(lambda sign: strategy.run(shift, args=(sign,)), autograph=False)
-    run(1)
+    shift(1)
     try:
         yield
     finally:
-        run(-1)
+        shift(-1)
 
 
 def check_compiled(model: keras.Model) -> None:

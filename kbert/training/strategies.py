@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from kbert.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+_log = logging.getLogger(__name__)
 
 
 def check_devices(devices: str) -> None:
@@ -34,8 +38,8 @@ def strategy_for(devices: str = "") -> tf.distribute.Strategy:
         variable TF_CONFIG names several machines, a `MultiWorkerMirroredStrategy`, once all of them have started.
 
     Raises:
-        InputError: `devices` is none of these or names more devices than there are, TensorFlow has started already
-            with others, or TF_CONFIG cannot be read.
+        InputError: `devices` is none of these or names more devices than there are, this process works with others
+            already, or TF_CONFIG cannot be read.
     """
     import tensorflow as tf
 
@@ -55,13 +59,24 @@ def strategy_for(devices: str = "") -> tf.distribute.Strategy:
         if not used and number > len(tf.config.get_logical_device_configuration(cpu) or [cpu]):
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
         if machines > 1:
+            _log.info("waiting until all %d machines of TF_CONFIG have started", machines)
             return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError:
         raise InputError(
             f"--devices {devices}: TensorFlow has started with other devices; start a new process"
         ) from None
     names = [f"GPU:{i}" for i in range(len(used))] or [f"CPU:{i}" for i in range(number)]
-    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
+    return _mirrored(tuple(names)) if len(names) > 1 else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """The one `MirroredStrategy` of a process: the sums of a second would meet those of the first, and fail."""
+    if _mirrored.cache_info().currsize:
+        raise InputError("this process has trained on other devices already: start a new one")
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _machines() -> int:
