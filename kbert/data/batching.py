@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,10 @@ class TokenizedTexts:
     def features(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         """The model's inputs for the examples at `index` int [B], padded to the longest of them."""
         pair_ids = None if self.pair_ids is None else tf.gather(self.pair_ids, index)
-        return self.tokenizer.pack(tf.gather(self.ids, index), pair_ids, max_length=self.max_length)
+        features = self.tokenizer.pack(tf.gather(self.ids, index), pair_ids, max_length=self.max_length)
+        # No examples have no longest one; the model still looks at the first token of each.
+        missing = tf.cast(tf.shape(index)[0] == 0, tf.int32)
+        return {name: tf.pad(ids, [[0, 0], [0, missing]]) for name, ids in features.items()}
 
 
 def _tokenize(tokenizer: BertTokenizer, texts: Sequence[str], keep: int | None) -> tf.RaggedTensor:
@@ -84,17 +87,65 @@ def sorted_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def batches(texts: TokenizedTexts, order: list[np.ndarray], labels: np.ndarray | None = None) -> tf.data.Dataset:
-    """A tf.data of one element per entry of `order`: the features, and the labels if there are any."""
+def batches(texts: TokenizedTexts, order: list[np.ndarray], *targets: np.ndarray) -> tf.data.Dataset:
+    """A tf.data of one element per entry of `order`: the features, or a tuple of them and of each of `targets`."""
     values = tf.constant(np.concatenate(order))
     splits = tf.constant(np.cumsum([0, *map(len, order)]))
-    targets = None if labels is None else tf.constant(labels)
+    columns = [tf.constant(target) for target in targets]
 
     @tf.autograph.experimental.do_not_convert
     def batch(i):
         index = values[splits[i] : splits[i + 1]]
         features = texts.features(index)
-        return features if targets is None else (features, tf.gather(targets, index))
+        return (features, *(tf.gather(column, index) for column in columns)) if columns else features
 
     dataset = tf.data.Dataset.range(len(order)).map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which replicas of a strategy one process feeds: replica r of n has the rows r, r + n, r + 2n … of every batch."""
+
+    replicas: range
+    of: int
+
+    def rows(self, order: list[np.ndarray]) -> list[np.ndarray]:
+        """The example numbers of every share of every batch, in the order in which the replicas are fed."""
+        return [batch[replica :: self.of] for batch in order for replica in self.replicas]
+
+    def split(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The same for a tf.data of batches, tuples of tensors with the same number of rows."""
+
+        @tf.autograph.experimental.do_not_convert
+        def shares(*batch):
+            def share(replica):
+                return tf.nest.map_structure(lambda rows: rows[replica :: self.of], batch)
+
+            first, last = self.replicas.start, self.replicas.stop
+            return tf.data.Dataset.range(first, last).map(tf.autograph.experimental.do_not_convert(share))
+
+        steps = dataset.cardinality()
+        parts = dataset.flat_map(shares).prefetch(tf.data.AUTOTUNE)
+        return parts if steps < 0 else parts.apply(tf.data.experimental.assert_cardinality(steps * len(self.replicas)))
+
+
+def distributed(
+    strategy: tf.distribute.Strategy, make: Callable[[Shares], tf.data.Dataset]
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """A dataset that gives every replica its share of each batch.
+
+    Args:
+        strategy: what the model is made under.
+        make: gives the shares of some replicas, one element after another: those of the first batch, of the second…
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return make(Shares(range(1), 1))
+
+    def of_one_process(context):
+        number = replicas // context.num_input_pipelines
+        first = number * context.input_pipeline_id
+        return make(Shares(range(first, first + number), replicas))
+
+    return strategy.distribute_datasets_from_function(of_one_process)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.data.readers import Columns, TextRecords, read_texts
@@ -19,6 +20,7 @@ from kbert.files import read_json, replaced_files, write_json
 from kbert.tasks.model_card import model_card
 from kbert.tasks.settings import FinetuneSettings, read_toml
 from kbert.tasks.text_classifier import BertTextClassifier
+from kbert.training import strategies
 from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
 
 _log = logging.getLogger(__name__)
@@ -36,15 +38,25 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
 
     Raises:
         InputError: bad settings or files, or a folder that holds another run.
+        ConnectionError: another machine of TF_CONFIG has stopped.
     """
-    out = Path(settings.out)
+    strategy = strategies.strategy_for(settings.devices)
+    with strategies.lost_machines_named(strategy), strategy.scope():
+        return _finetune(settings, strategy)
+
+
+def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    out, writes = Path(settings.out), strategies.is_chief(strategy)
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
     train, dev = _read(settings, settings.train), _read(settings, settings.dev)
     labels = sorted_labels(train)
     dev.check_labels(labels, "does not occur in the training file")
     record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
-    _check_folder(out, settings, record)
+    if not strategies.agree(strategy, settings.to_toml() + str(record)):
+        raise InputError("the machines of TF_CONFIG have different settings or data: give all of them the same")
+    if writes:
+        _check_folder(out, settings, record)
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
         return read_json(out / "metrics.json")
@@ -56,7 +68,8 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
     model.compile(
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, warmup_rate=settings.warmup_rate
     )
-    _begin_folder(out, settings, record)
+    if writes:
+        _begin_folder(out, settings, record)
     history = _train(model, settings, train, dev, out)
     metrics = {
         "task": "classify",
@@ -67,6 +80,8 @@ def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
         "dev": {n.removeprefix("val_"): value for n, value in sorted(history[-1].items()) if n.startswith("val_")},
         "kbert": version("kbert"),
     }
+    if not writes:
+        return metrics
     card = model_card(settings, metrics, pair=model.task.pair)
 
     def add_records(folder: Path) -> None:
@@ -127,21 +142,28 @@ def _begin_folder(out: Path, settings: FinetuneSettings, record: dict[str, str])
 def _train(
     model: BertTextClassifier, settings: FinetuneSettings, train: TextRecords, dev: TextRecords, out: Path
 ) -> list[dict[str, float]]:
-    resuming = Resuming(out / "checkpoints", settings.checkpoint_steps)
+    strategy = model.distribute_strategy
+    writes = strategies.is_chief(strategy)
+    resuming = Resuming(out / "checkpoints", settings.checkpoint_steps, writes)
     resuming.restore(model)
-    total = settings.epochs * -(-len(train) // settings.batch_size)
+    if not strategies.agree(strategy, str(resuming.step)):
+        raise InputError(
+            f"the machines of TF_CONFIG must share one folder {out}: they find different checkpoints there"
+        )
+    total = settings.epochs * -(-len(train) // (settings.batch_size * settings.gradient_accumulation_steps))
     if resuming.step >= total:
         return resuming.history
     if resuming.step:
         _log.info("going on from step %d of %d", resuming.step, total)
     bar = ProgressBar(total, resuming.step)
-    extra = [keras.callbacks.TensorBoard(out / "tensorboard")] if settings.tensorboard else []
+    extra = [keras.callbacks.TensorBoard(out / "tensorboard")] if settings.tensorboard and writes else []
     try:
         model.fit(
             *_xy(train),
             batch_size=settings.batch_size,
             epochs=settings.epochs,
             validation_data=_xy(dev),
+            gradient_accumulation_steps=settings.gradient_accumulation_steps,
             seed=settings.seed,
             initial_step=resuming.step,
             verbose=0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,15 @@ def label_numbers(y: Any, labels: Sequence[str]) -> np.ndarray:
         return np.array([numbers[name] for name in names], np.int32)
     except KeyError as error:
         raise InputError(f"`y` holds label {error.args[0]!r}; the model knows {', '.join(labels)}") from None
+
+
+def to_numpy(value: tf.Tensor) -> np.ndarray:
+    """A tensor as an array; strings as Python str."""
+    array: np.ndarray = value.numpy()
+    if value.dtype != tf.string:
+        return array
+    flat: Iterable[bytes] = array.ravel()
+    return np.array([item.decode("utf8") for item in flat], dtype=object).reshape(array.shape)
 
 
 def _from_dataset(dataset: tf.data.Dataset) -> Any:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kbert.errors import InputError
+from kbert.training.strategies import check_devices
 
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-_BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard")
+_BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard", "devices")
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class FinetuneSettings:
     out: str = _setting("", "folder of the run; the same command given again goes on where it stopped")
     epochs: int = _setting(3, "passes over the training file")
     learning_rate: float = _setting(2e-5, "peak learning rate of AdamW")
-    batch_size: int = _setting(32, "examples per optimizer step")
+    batch_size: int = _setting(32, "examples of a batch, on all devices together; each device computes its share")
+    gradient_accumulation_steps: int = _setting(1, "batches per optimizer step, in the memory of one")
     max_length: int = _setting(128, "longest input in tokens; longer texts are truncated")
     warmup_rate: float = _setting(0.1, "fraction of all steps over which the learning rate rises")
     weight_decay: float = _setting(0.01, "decoupled weight decay, not on biases and layer norms")
+    devices: str = _setting(
+        "", "cpu, cpu:N (logical CPUs), gpu or gpu:N (default: all GPUs, or the CPU); TF_CONFIG adds machines"
+    )
     seed: int = _setting(0, "fixes the fresh weights, dropout and the order of the examples")
     text_column: str = _setting("", "column of the text (default: text, sentence, sentence1 or text_a)")
     pair_column: str = _setting("", "column of the second text (default: text_pair, sentence2 or text_b, if there)")
@@ -48,7 +53,8 @@ class FinetuneSettings:
         for name in ("model", "train", "dev", "out"):
             if not getattr(self, name):
                 raise InputError(f"--{name} is missing: give it as a flag or in the file of --config")
-        for name in ("epochs", "batch_size", "learning_rate"):
+        check_devices(self.devices)
+        for name in ("epochs", "batch_size", "learning_rate", "gradient_accumulation_steps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{flag(name)} must be more than 0. Received: {getattr(self, name)}")
         for name in ("weight_decay", "checkpoint_steps"):

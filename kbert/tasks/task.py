@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from tqdm import tqdm
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import TaskConfig
-from kbert.data.batching import TokenizedTexts, batches, sorted_order, training_order
+from kbert.data.batching import TokenizedTexts, batches, distributed, sorted_order, training_order
 from kbert.errors import InputError
 from kbert.modeling.encoder import BertEncoder, named_weights
-from kbert.tasks.inputs import label_numbers, texts_and_pairs
+from kbert.tasks import datasets
+from kbert.tasks.inputs import label_numbers, texts_and_pairs, to_numpy
 from kbert.tokenization.tokenizer import BertTokenizer
+from kbert.training import replicas, steps
 from kbert.training.optimizers import LinearWarmupDecay, adamw
 
 
@@ -28,7 +30,10 @@ class Task(keras.Model):
     """An encoder, a tokenizer and what the task answers.
 
     A subclass makes the head, and defines `call` (features to logits), `default_loss`, `default_metrics` and `answers`
-    (logits to the outputs of the served signature).
+    (logits to the outputs of the served signature); where not every example counts as one, `item_weights` too.
+
+    Made in the scope of a `tf.distribute` strategy (`kbert.training.strategies`), the model trains on all its devices
+    as it does on one: a batch is shared out among them, and its loss is the mean over all of it.
     """
 
     optimizer: Any  # set by Keras' `compile`
@@ -44,6 +49,7 @@ class Task(keras.Model):
         self.tokenizer = tokenizer
         self.task = task
         self._recipe: dict[str, float] | None = None
+        self._parts = 1
 
     # === Features ===
 
@@ -69,32 +75,38 @@ class Task(keras.Model):
         Args:
             optimizer: "auto" is AdamW with a linear warm-up and decay over the steps of each `fit`, no weight decay on
                 biases and layer norms, and gradients clipped to a global norm of 1.
-            loss: "auto" is the task's loss.
+            loss: "auto" is the task's loss. Whatever its `reduction`, what is minimised is the mean over the examples
+                of a batch, weighted by their weights.
             metrics: "auto" is the task's metrics.
             learning_rate: peak of the "auto" optimizer.
             weight_decay: of the "auto" optimizer.
             warmup_rate: fraction of all steps that the "auto" optimizer warms up over.
             **kwargs: as in `keras.Model.compile`.
+
+        Raises:
+            InputError: settings that cannot be kept on several devices.
         """
+        with self.distribute_strategy.scope():
+            self._compile(optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs)
+
+    def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
-            self._recipe = {
-                "learning_rate": learning_rate,
-                "weight_decay": weight_decay,
-                "warmup_rate": warmup_rate,
-            }
+            self._recipe = {"learning_rate": learning_rate, "warmup_rate": warmup_rate}
             # `fit` knows the number of steps, and puts its schedule in the place of this one.
             schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)
             optimizer = adamw(self.trainable_variables, schedule, weight_decay)
-        if self.encoder.skip_padding:
+        several = self.distribute_strategy.num_replicas_in_sync > 1
+        if self.encoder.skip_padding or several:
             # The number of real tokens differs from batch to batch; XLA would compile anew for each.
             kwargs.setdefault("jit_compile", False)
-        super().compile(
-            optimizer=optimizer,
-            loss=self.default_loss() if isinstance(loss, str) and loss == "auto" else loss,
-            metrics=self.default_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics,
-            **kwargs,
-        )
+        if isinstance(loss, str):
+            loss = self.default_loss() if loss == "auto" else keras.losses.get(loss)
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = self.default_metrics()
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        if several:
+            replicas.check_compiled(self)
 
     def fit(
         self,
@@ -104,6 +116,9 @@ class Task(keras.Model):
         batch_size: int = 32,
         epochs: int = 1,
         validation_data: Any = None,
+        class_weight: Mapping[Any, float] | None = None,
+        sample_weight: Any = None,
+        gradient_accumulation_steps: int = 1,
         seed: int = 0,
         initial_step: int = 0,
         verbose: Any = "auto",
@@ -113,11 +128,16 @@ class Task(keras.Model):
 
         Args:
             x: texts, a sequence of str [examples]; for pairs a tuple `(texts, pairs)`. Or a batched tf.data of
-                `(x, y)`, string tensors, which is then read in its own order.
+                `(x, y)` or `(x, y, sample_weight)`, string tensors, which is then read in its own order.
             y: labels, str or class numbers [examples].
-            batch_size: examples per step.
+            batch_size: examples of a batch, on all devices together: replica r of n computes rows r, r + n, ….
             epochs: passes over the examples.
             validation_data: `(x, y)` as above, evaluated after each epoch.
+            class_weight: what an example of a class counts in the loss, by label or class number; others count 1.
+            sample_weight: what each example counts in the loss, float [examples]; on top of `class_weight`.
+            gradient_accumulation_steps: batches per optimizer step, computed one after another. The step is that of
+                one batch as large as all of them, in the memory of one. A step, here and for callbacks, is an
+                optimizer step.
             seed: fixes the order of the examples (`keras.utils.set_random_seed` fixes weights and dropout).
             initial_step: steps that a run to be continued has done already; their examples are passed over.
             verbose: as in `keras.Model.fit`.
@@ -127,48 +147,95 @@ class Task(keras.Model):
             Keras' History.
 
         Raises:
-            InputError: texts and labels that do not fit the model.
+            InputError: texts, labels and weights that do not fit the model.
         """
+        self._ready_to_fit(gradient_accumulation_steps)
+        validation, validation_steps = self._evaluation(validation_data, batch_size)
+        fit = functools.partial(
+            super().fit,
+            validation_data=validation,
+            validation_steps=validation_steps,
+            verbose=verbose,
+            callbacks=callbacks,
+            shuffle=False,
+        )
+        classes = None if class_weight is None else datasets.weights_of_classes(class_weight, self.task.labels)
+        with replicas.own_dropout(self):
+            if isinstance(x, tf.data.Dataset):
+                if initial_step:
+                    raise InputError(
+                        "initial_step needs texts and labels in memory, not a tf.data of an order of its own"
+                    )
+                if sample_weight is not None:
+                    raise InputError("a tf.data gives sample_weight itself, as the third of (x, y, sample_weight)")
+                return self._fit_dataset(fit, x, epochs, classes)
+            texts = self._tokenized(x)
+            lengths = texts.lengths()
+            targets = self._targets(y, len(lengths), classes, sample_weight)
+            rows = batch_size * gradient_accumulation_steps
+            orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]
+            return self._fit_texts(fit, texts, targets, orders, initial_step)
+
+    def _ready_to_fit(self, gradient_accumulation_steps: int) -> None:
         if not getattr(self, "compiled", False):
             self.compile()
-        common = {
-            "validation_data": self._validation(validation_data, batch_size),
-            "verbose": verbose,
-            "callbacks": callbacks,
-            "shuffle": False,
-        }
-        if isinstance(x, tf.data.Dataset):
-            if initial_step:
-                raise InputError("initial_step needs texts and labels in memory, not a tf.data, whose order is its own")
-            return super().fit(self._counted(x, epochs), epochs=epochs, **common)
-        texts = self._tokenized(x)
-        lengths = texts.lengths()
-        labels = self._labels(y, len(lengths))
-        orders = [training_order(lengths, batch_size, seed, epoch) for epoch in range(epochs)]
+        if gradient_accumulation_steps < 1:
+            raise InputError(f"gradient_accumulation_steps must be 1 or more. Received: {gradient_accumulation_steps}")
+        if gradient_accumulation_steps != self._parts:
+            self._parts, self.train_function = gradient_accumulation_steps, None
+
+    def _fit_texts(self, fit, texts, targets, orders, initial_step):
         steps = len(orders[0])
-        self._start_schedule(steps * epochs, initial_step)
+        self._start_schedule(steps * len(orders), initial_step)
         order = [batch for epoch in orders for batch in epoch][initial_step:]
         if not order:
-            raise InputError(f"initial_step is {initial_step}, but the run has {steps * epochs} steps")
+            raise InputError(f"initial_step is {initial_step}, but the run has {steps * len(orders)} steps")
         epoch, done = divmod(initial_step, steps)
         if done:
             # The rest of the epoch that the earlier run was stopped in.
-            rest = batches(texts, order[: steps - done], labels)
-            history = super().fit(rest, initial_epoch=epoch, epochs=epoch + 1, **common)
+            rest = self._dataset(texts, order[: steps - done], targets)
+            history = fit(rest, initial_epoch=epoch, epochs=epoch + 1, steps_per_epoch=steps - done)
             order, epoch = order[steps - done :], epoch + 1
         if order:
             # One dataset holds all epochs, each in an order of its own.
-            dataset = batches(texts, order, labels)
-            history = super().fit(dataset, initial_epoch=epoch, epochs=epochs, steps_per_epoch=steps, **common)
+            dataset = self._dataset(texts, order, targets)
+            history = fit(dataset, initial_epoch=epoch, epochs=len(orders), steps_per_epoch=steps)
         return history
+
+    def _fit_dataset(self, fit, dataset, epochs, classes):
+        dataset = datasets.merged(dataset, self._parts)
+        prepared = datasets.features_and_labels(dataset, self.features, self.task.labels, classes)
+        steps = int(prepared.cardinality())
+        if steps < 0 and self._recipe:
+            raise InputError(
+                "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
+            )
+        self._start_schedule(steps * epochs, initial_step=0)
+        if self.distribute_strategy.num_replicas_in_sync == 1 or steps < 0:
+            return fit(self._shared(prepared), epochs=epochs)
+        # Keras takes the shares for whole batches, and so must be told where an epoch ends.
+        return fit(self._shared(prepared.repeat(epochs)), epochs=epochs, steps_per_epoch=steps)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One optimizer step on a batch, or on a replica's share of it."""
+        return steps.train_step(self, data, self._parts)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Loss and metrics of a batch, or of a replica's share of it."""
+        return steps.test_step(self, data)
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: Keras would build the model from the mean of the replicas' first shares; it is built already."""
 
     def evaluate(  # type: ignore[override]
         self, x: Any, y: Any = None, *, batch_size: int = 32, verbose: Any = "auto", return_dict: bool = True, **kwargs
     ) -> Any:
-        """Loss and metrics on raw strings and labels; `x` and `y` as in `fit`."""
+        """Loss and metrics on raw strings and labels; `x`, `y` and `batch_size` as in `fit`."""
         if not getattr(self, "compiled", False):
             self.compile()
-        dataset = self._validation(x if y is None else (x, y), batch_size)
+        dataset, count = self._evaluation(x if y is None else (x, y), batch_size)
+        if count is not None:
+            kwargs.setdefault("steps", count)
         return super().evaluate(dataset, verbose=verbose, return_dict=return_dict, **kwargs)
 
     def predict(  # type: ignore[override]
@@ -190,7 +257,7 @@ class Task(keras.Model):
         logits = np.concatenate([self._logits(features).numpy() for features in bar])
         restored = np.empty_like(logits)
         restored[np.concatenate(order)] = logits
-        return {name: _to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
+        return {name: to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
 
     @functools.cached_property
     def _logits(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
@@ -205,53 +272,38 @@ class Task(keras.Model):
         texts, pairs = texts_and_pairs(x, self.task.pair)
         return TokenizedTexts.from_texts(self.tokenizer, texts, pairs, self.task.max_length)
 
-    def _labels(self, y: Any, examples: int) -> np.ndarray:
+    def _targets(self, y: Any, examples: int, classes: Any = None, sample_weight: Any = None) -> list[np.ndarray]:
+        """Class numbers [examples], and the weights of the examples if they have any."""
         labels = label_numbers(y, self.task.labels)
         if len(labels) != examples:
             raise InputError(f"`x` and `y` must be equally many. Received: {examples} and {len(labels)}")
-        return labels
+        weights = datasets.weights_of_examples(labels, classes, sample_weight)
+        return [labels] if weights is None else [labels, weights]
 
-    def _validation(self, data: Any, batch_size: int) -> tf.data.Dataset | None:
-        if data is None:
-            return None
+    def _dataset(self, texts: TokenizedTexts, order: list[np.ndarray], targets: list[np.ndarray]) -> Any:
+        return distributed(self.distribute_strategy, lambda shares: batches(texts, shares.rows(order), *targets))
+
+    def _shared(self, dataset: tf.data.Dataset) -> Any:
+        return distributed(self.distribute_strategy, lambda shares: shares.split(dataset))
+
+    def _evaluation(self, data: Any, batch_size: int) -> tuple[Any, int | None]:
+        """A dataset to evaluate on, and its number of batches (None where Keras counts them)."""
+        if data is None or isinstance(data, tf.distribute.DistributedDataset):
+            return data, None
         if isinstance(data, tf.data.Dataset):
-            return self._from_dataset(data)
-        x, y = data
-        texts = self._tokenized(x)
-        lengths = texts.lengths()
-        return batches(texts, sorted_order(lengths, batch_size), self._labels(y, len(lengths)))
-
-    def _from_dataset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) != 2:
-            raise InputError(f"a tf.data must give (texts, labels). Received: {dataset.element_spec}")
-        if isinstance(dataset.element_spec[0], dict) and "token_ids" in dataset.element_spec[0]:
-            return dataset  # features already: Keras' fit hands its validation data to `evaluate`
-        names = tf.constant(self.task.labels)
-
-        @tf.autograph.experimental.do_not_convert
-        def prepare(x, y):
-            if isinstance(x, dict):
-                x = tuple(x[name] for name in ("text", "text_pair") if name in x)
-            pair = x if isinstance(x, tuple) else (x,)
-            if y.dtype == tf.string:
-                matches = y[:, None] == names[None, :]  # [B, C]
-                check = tf.debugging.assert_equal(tf.reduce_any(matches, 1), True, "a label that the model lacks")
-                with tf.control_dependencies([check]):
-                    y = tf.argmax(matches, axis=1, output_type=tf.int32)
-            return self.features(*pair), y
-
-        return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    def _counted(self, dataset: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
-        """Features and labels of a user's tf.data; its size gives the steps of the schedule."""
-        prepared = self._from_dataset(dataset)
-        steps = int(prepared.cardinality())
-        if steps < 0 and self._recipe:
-            raise InputError(
-                "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
-            )
-        self._start_schedule(steps * epochs, initial_step=0)
-        return prepared
+            if datasets.is_features(data):
+                return data, None
+            prepared = datasets.features_and_labels(data, self.features, self.task.labels)
+            count = int(prepared.cardinality())
+            dataset = self._shared(prepared)
+        else:
+            x, y = data
+            texts = self._tokenized(x)
+            lengths = texts.lengths()
+            order = sorted_order(lengths, batch_size)
+            count = len(order)
+            dataset = self._dataset(texts, order, self._targets(y, len(lengths)))
+        return dataset, None if self.distribute_strategy.num_replicas_in_sync == 1 or count < 0 else count
 
     def _start_schedule(self, total_steps: int, initial_step: int) -> None:
         """Give the "auto" optimizer the learning rates of this run; a continued run keeps its optimizer's state."""
@@ -259,8 +311,7 @@ class Task(keras.Model):
             return
         warmup_steps = round(self._recipe["warmup_rate"] * total_steps)
         schedule = LinearWarmupDecay(self._recipe["learning_rate"], total_steps, warmup_steps)
-        # Keras wraps the optimizer where mixed_float16 needs a scaled loss.
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer = replicas.inner_optimizer(self.optimizer)
         optimizer.learning_rate = schedule
         if not initial_step:
             for variable in optimizer.variables:  # the step and both moments, which all start at zero
@@ -276,6 +327,18 @@ class Task(keras.Model):
     def default_metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that `fit` and `evaluate` report."""
         raise NotImplementedError
+
+    def item_weights(self, y: Any, sample_weight: tf.Tensor | None) -> tf.Tensor:
+        """What each item counts in the loss, float32; 0 for one to be ignored.
+
+        Items are the examples here, [B]; where they are tokens, weights and losses are [B, T]. `sample_weight` is
+        float32 [B] or None.
+        """
+        return tf.ones(tf.shape(y)[:1]) if sample_weight is None else sample_weight
+
+    def item_losses(self, y: Any, y_pred: Any) -> tf.Tensor:
+        """The loss of each item, float32, in the shape of `item_weights`; those of weight 0 must be finite."""
+        return self.loss.call(y, y_pred) if isinstance(self.loss, keras.losses.Loss) else self.loss(y, y_pred)
 
     def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs of `call` as final answers; runs in a graph."""
@@ -305,11 +368,3 @@ class Task(keras.Model):
         opens, never a mixture of two models.
         """
         huggingface.write(Path(folder), self.checkpoint())
-
-
-def _to_numpy(value: tf.Tensor) -> np.ndarray:
-    if value.dtype != tf.string:
-        return value.numpy()
-    array: np.ndarray = value.numpy()
-    flat: Iterable[bytes] = array.ravel()
-    return np.array([item.decode("utf8") for item in flat], dtype=object).reshape(array.shape)

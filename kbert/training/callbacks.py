@@ -75,11 +75,12 @@ class Resuming(keras.callbacks.Callback):
     Args:
         folder: `folder/step-N` is the newest state; older ones are removed once it is complete.
         every_steps: optimizer steps between two states, besides the one at the end of each epoch.
+        writes: whether this process writes the states; one of several machines does.
     """
 
-    def __init__(self, folder: Path, every_steps: int):
+    def __init__(self, folder: Path, every_steps: int, writes: bool = True):
         super().__init__()
-        self.folder, self.every_steps = folder, every_steps
+        self.folder, self.every_steps, self.writes = folder, every_steps, writes
         self.history: list[dict[str, float]] = []
         self.step = 0  # optimizer steps done
         self._metrics: dict[str, np.ndarray] = {}
@@ -124,8 +125,11 @@ class Resuming(keras.callbacks.Callback):
     def _save(self, model: keras.Model, metrics: bool) -> None:
         target = self.folder / f"step-{self.step}"
         variables = _variables(model) | (_metric_variables(model) if metrics else {})
+        # On every machine: reading a metric sums over all of them.
+        arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
+        if not self.writes:
+            return
         with new_folder(target) as partial:
-            arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
             safetensors.numpy.save_file(arrays, partial / "variables.safetensors")
             write_json(partial / "state.json", {"step": self.step, "history": self.history})
         for old in self.folder.glob("step-*"):

@@ -35,12 +35,23 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "total_steps": self.total_steps, "warmup_steps": self.warmup_steps}
 
 
+@keras.saving.register_keras_serializable("kbert")
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW for gradients that the training step has summed over the replicas of a strategy.
+
+    Keras' own sums them inside, after it has clipped what each replica has; this one clips the sum.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+
 def adamw(
     variables: Iterable[keras.Variable],
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float = 0.01,
     clip_norm: float = 1.0,
-) -> keras.optimizers.AdamW:
+) -> AdamW:
     """AdamW (Loshchilov & Hutter 2019) as BERT is fine-tuned with it.
 
     Args:
@@ -49,9 +60,7 @@ def adamw(
         weight_decay: decoupled decay, a fraction of the learning rate per step.
         clip_norm: largest norm of all gradients together.
     """
-    optimizer = keras.optimizers.AdamW(
-        learning_rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip_norm
-    )
+    optimizer = AdamW(learning_rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip_norm)
     variables = list(variables)
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if v.path.endswith(NOT_DECAYED)])
     optimizer.build(variables)

@@ -15,9 +15,9 @@ LABELS = ["negative", "positive"]
 
 
 @pytest.fixture
-def model(tiny_folder):
+def model(steady_folder):
     keras.utils.set_random_seed(3)
-    return kbert.BertTextClassifier.from_preset(str(tiny_folder), LABELS, max_length=16)
+    return kbert.BertTextClassifier.from_preset(str(steady_folder), LABELS, max_length=16)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def reviews(review_files):
 
 def test_it_learns_from_raw_strings(model, reviews):
     train, dev = reviews
-    model.compile(learning_rate=0.01)
-    history = model.fit(train.texts, train.labels, batch_size=4, epochs=12, verbose=0).history
+    model.compile(learning_rate=0.005)
+    history = model.fit(train.texts, train.labels, batch_size=4, epochs=16, verbose=0).history
     assert history["loss"][-1] < 0.3 < 0.6 < history["loss"][0]
     assert model.evaluate(dev.texts, dev.labels, verbose=0)["accuracy"] == 1.0
     answers = model.predict(dev.texts)
@@ -66,9 +66,9 @@ def test_a_dataset_of_strings_trains_too(model, reviews):
     assert by_string["accuracy"] > 0.9
 
 
-def test_pairs(tiny_folder):
+def test_pairs(steady_folder):
     keras.utils.set_random_seed(0)
-    model = kbert.BertTextClassifier.from_preset(str(tiny_folder), ["same", "other"], pair=True, max_length=16)
+    model = kbert.BertTextClassifier.from_preset(str(steady_folder), ["same", "other"], pair=True, max_length=16)
     first = ["good film", "bad plot", "我爱", "dull", "fine"] * 3
     second = ["good film", "fine film", "我爱", "very good", "fine"] * 3
     labels = ["same" if a == b else "other" for a, b in zip(first, second, strict=True)]
