@@ -90,8 +90,8 @@ class SelfAttention(keras.layers.Layer):
             x, query, key, value = self._project_first(x, layout)
             context = self._attend(query, key, value, attention_bias)[:, 0]  # [B, D]
         else:
-            projected = layout.unpack(self.query_key_value(x))  # [B, T, 3 D]
-            context = layout.pack(self._attend(*self._split_heads(projected, 3), attention_bias))
+            query, key, value = self._split_heads(layout.unpack(self.query_key_value(x)), 3)
+            context = layout.pack(self._attend(query, key, value, attention_bias))
         return self.layer_norm(x + self.dropout(self.output_dense(context)))
 
     def _project_first(self, x, layout):

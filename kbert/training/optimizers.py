@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -39,11 +40,37 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW for gradients that the training step has summed over the replicas of a strategy.
 
-    Keras' own sums them inside, after it has clipped what each replica has; this one clips the sum.
+    Keras' own sums them inside, after it has clipped what each replica has; this one clips the sum. And it updates a
+    weight and both its moments in one pass over memory where Keras takes ten.
     """
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.amsgrad:
+            return super().update_step(gradient, variable, learning_rate)
+        index = self._get_variable_index(variable)
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        return tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=beta_1**step,
+            beta2_power=beta_2**step,
+            lr=tf.cast(learning_rate, dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )
+
+
+def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
+    """The resource behind a variable."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def adamw(
