@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kbert.config import BertConfig, TaskConfig, TokenizerConfig
     from kbert.errors import InputError
+    from kbert.export.litert import LiteRTEngine
     from kbert.modeling.encoder import BertEncoder
     from kbert.tasks.text_classifier import BertTextClassifier
     from kbert.tokenization.tokenizer import BertTokenizer
@@ -25,6 +26,7 @@ _HOMES = {
     "BertEncoder": "kbert.modeling.encoder",
     "BertTokenizer": "kbert.tokenization.tokenizer",
     "BertTextClassifier": "kbert.tasks.text_classifier",
+    "LiteRTEngine": "kbert.export.litert",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "BertTextClassifier",
     "BertTokenizer",
     "InputError",
+    "LiteRTEngine",
     "TaskConfig",
     "TokenizerConfig",
 ]

@@ -45,7 +45,11 @@ _PREDICTORS = (
         "dynamic quantization, sorted by length",
     ),
     _Entry("keras-hub", f"{_PEERS}keras_hub_predict", {}, ("keras_hub",), "padded to 128 tokens"),
-    _Entry("kbert", "kbert.bench.classifying:kbert_predict"),
+    _Entry("kbert", "kbert.bench.classifying:kbert_predict", {"engine": None}, (), "TensorFlow"),
+    _Entry("kbert LiteRT", "kbert.bench.classifying:kbert_predict", {"engine": "none"}, ("ai_edge_litert",), "float32"),
+    _Entry(
+        "kbert LiteRT int8", "kbert.bench.classifying:kbert_predict", {"engine": "int8"}, ("ai_edge_litert",), "int8"
+    ),
 )
 _TRAINERS = (
     _Entry(
@@ -125,12 +129,15 @@ def _classifier_folder(preset: str, num_classes: int) -> Iterator[str]:
 # === In a worker ===
 
 
-def kbert_predict(folder: str, texts: Sequence[str], batch_size: int, threads: int) -> Callable[[], Any]:
-    """kbert's classifier, as it comes."""
+def kbert_predict(
+    folder: str, texts: Sequence[str], batch_size: int, engine: str | None, threads: int
+) -> Callable[[], Any]:
+    """kbert's classifier in TensorFlow (None), or in LiteRT with this quantization."""
     import kbert
 
     model = kbert.BertTextClassifier.from_preset(folder)
-    return lambda: model.predict(texts, batch_size=batch_size)
+    litert = None if engine is None else kbert.LiteRTEngine(model, engine, threads)
+    return lambda: model.predict(texts, batch_size=batch_size, engine=litert)
 
 
 def kbert_train(

@@ -84,11 +84,13 @@ class LiteRTEngine:
             name: detail["index"]
             for name, detail in self._interpreter.get_signature_runner().get_input_details().items()
         }
+        self._longest = model.encoder.config.max_sequence_length
         self._shape: tuple[int, int] | None = None
 
     def __call__(self, features: dict[str, Any]) -> np.ndarray:
         """The encoder's inputs, int32 [B, T], to logits float32 [B, ...]."""
-        padding = -features["token_ids"].shape[1] % _LENGTHS
+        length = features["token_ids"].shape[1]
+        padding = min(-length % _LENGTHS, self._longest - length)
         arrays = {name: np.pad(np.asarray(features[name]), ((0, 0), (0, padding))) for name in FEATURES}
         shape = arrays["token_ids"].shape
         if shape != self._shape:

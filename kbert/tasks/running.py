@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts, table_format
 from kbert.errors import InputError
-from kbert.tasks.task import Task
+from kbert.tasks.task import Engine, Task
 from kbert.tasks.text_classifier import BertTextClassifier
 from kbert.training.callbacks import EvaluationBar
 
@@ -41,14 +41,20 @@ def evaluate_file(
 
 
 def predict_file(
-    preset: str, file: str, columns: Columns, batch_size: int = 32, skip_bad_lines: bool = False
+    preset: str,
+    file: str,
+    columns: Columns,
+    batch_size: int = 32,
+    skip_bad_lines: bool = False,
+    make_engine: Callable[[Task], Engine] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One dict per text: the text, and the outputs of the served signature for it."""
+    """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
     chunks = _chunks(file, columns, skip_bad_lines)
     first = next(chunks)  # before the model is loaded, so that a wrong file is known at once
     model = load_task(preset)
+    engine = make_engine(model) if make_engine else None
     for chunk in itertools.chain([first], chunks):
-        yield from _answers(model, chunk, batch_size)
+        yield from _answers(model, chunk, batch_size, engine)
 
 
 def _chunks(file: str, columns: Columns, skip_bad_lines: bool) -> Iterator[TextRecords]:
@@ -63,8 +69,8 @@ def _chunks(file: str, columns: Columns, skip_bad_lines: bool) -> Iterator[TextR
     yield from read_lines(file, _LINES)
 
 
-def _answers(model: Task, records: TextRecords, batch_size: int) -> Iterator[dict[str, Any]]:
-    answers = model.predict(_x(records, model), batch_size=batch_size, verbose=1)
+def _answers(model: Task, records: TextRecords, batch_size: int, engine: Engine | None) -> Iterator[dict[str, Any]]:
+    answers = model.predict(_x(records, model), batch_size=batch_size, engine=engine, verbose=1)
     for i, text in enumerate(records.texts):
         row: dict[str, Any] = {"text": text}
         if records.pairs is not None:

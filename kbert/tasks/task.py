@@ -25,6 +25,9 @@ from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.training import replicas, steps
 from kbert.training.optimizers import LinearWarmupDecay, adamw
 
+Engine = Callable[[dict[str, tf.Tensor]], Any]
+"""Features, int32 [B, T], to what a model's `call` returns, as an array or a tensor."""
+
 
 class Task(keras.Model):
     """An encoder, a tokenizer and what the task answers.
@@ -239,13 +242,15 @@ class Task(keras.Model):
         return super().evaluate(dataset, verbose=verbose, return_dict=return_dict, **kwargs)
 
     def predict(  # type: ignore[override]
-        self, x: Any, *, batch_size: int = 32, verbose: Any = 0
+        self, x: Any, *, batch_size: int = 32, engine: Engine | None = None, verbose: Any = 0
     ) -> dict[str, np.ndarray]:
         """Answers to raw strings: the outputs of the served signature, as numpy arrays in the order of `x`.
 
         Args:
             x: as in `fit`; a tf.data gives texts alone.
             batch_size: texts computed at once; texts of like length are put together.
+            engine: what computes the outputs of `call` from features; None: TensorFlow. `kbert.LiteRTEngine(model)` is
+                quicker on a CPU.
             verbose: 1 shows a progress bar on stderr where the work takes longer than two seconds.
 
         Returns:
@@ -254,13 +259,14 @@ class Task(keras.Model):
         texts = self._tokenized(x)
         order = sorted_order(texts.lengths(), batch_size)
         bar = tqdm(batches(texts, order), unit="batch", file=sys.stderr, delay=2, leave=False, disable=not verbose)
-        logits = np.concatenate([self._logits(features).numpy() for features in bar])
+        compute = engine or self._logits
+        logits = np.concatenate([np.asarray(compute(features)) for features in bar])
         restored = np.empty_like(logits)
         restored[np.concatenate(order)] = logits
         return {name: to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
 
     @functools.cached_property
-    def _logits(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    def _logits(self) -> Engine:
         """One graph for batches of every shape; Keras' own predict traces anew for new shapes."""
         ids = tf.TensorSpec([None, None], tf.int32)
         signature = {"token_ids": ids, "segment_ids": ids, "padding_mask": ids}

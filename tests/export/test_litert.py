@@ -1,0 +1,58 @@
+"""LiteRT computes what the model does, for batches of every shape."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import kbert
+from kbert.config import TaskConfig
+from kbert.errors import InputError
+from kbert.export.litert import LiteRTEngine, to_litert
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning")
+TEXTS = [
+    "good film",
+    "a very dull plot !",
+    "我 不 爱 看",
+    "",
+    "the film was not fine , very dull , un ##ly good ? " * 3,
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return kbert.BertTextClassifier.from_preset(tiny_folder, labels=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("quantize", "error"), [("none", 1e-5), ("int8", 0.2)])
+def test_predictions_are_the_models(model, quantize, error):
+    engine = LiteRTEngine(model, quantize, threads=1)
+    assert model.encoder.skip_padding  # converting has left the model as it was
+    expected = model.predict(TEXTS)["probabilities"]
+    assert np.ptp(expected) > 10 * 1e-5
+    for batch_size in (2, 5):
+        got = model.predict(TEXTS, batch_size=batch_size, engine=engine)
+        np.testing.assert_allclose(got["probabilities"], expected, atol=error)
+    if quantize == "int8":
+        assert np.abs(got["probabilities"] - expected).max() > 1e-6
+
+
+def test_int8_weights_take_less_room(model, tiny_config):
+    config = dataclasses.replace(tiny_config, hidden_dim=120, intermediate_dim=250)
+    task = TaskConfig("classify", ("a", "b"), max_length=16)
+    larger = kbert.BertTextClassifier(kbert.BertEncoder(config), model.tokenizer, task)
+    assert len(to_litert(larger, "int8")) < 0.4 * len(to_litert(larger))
+
+
+def test_an_unknown_quantization(model):
+    with pytest.raises(InputError, match="`quantize` must be one of none, int8. Received: 'int4'"):
+        to_litert(model, "int4")
+
+
+def test_the_package_is_missing(model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(InputError, match="pip install ai-edge-litert"):
+        LiteRTEngine(model)
