@@ -17,7 +17,6 @@ from kbert.tasks.task import Task
 
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
 QUANTIZATIONS = ("none", "int8")
-_LENGTHS = 8  # rows are as long as a multiple of this, so that few shapes occur
 
 
 def to_litert(model: Task, quantize: str = "none") -> bytes:
@@ -84,21 +83,17 @@ class LiteRTEngine:
             name: detail["index"]
             for name, detail in self._interpreter.get_signature_runner().get_input_details().items()
         }
-        self._longest = model.encoder.config.max_sequence_length
         self._shape: tuple[int, int] | None = None
 
     def __call__(self, features: dict[str, Any]) -> np.ndarray:
         """The encoder's inputs, int32 [B, T], to logits float32 [B, ...]."""
-        length = features["token_ids"].shape[1]
-        padding = min(-length % _LENGTHS, self._longest - length)
-        arrays = {name: np.pad(np.asarray(features[name]), ((0, 0), (0, padding))) for name in FEATURES}
-        shape = arrays["token_ids"].shape
+        shape = tuple(features["token_ids"].shape)
         if shape != self._shape:
             for index in self._inputs.values():
                 self._interpreter.resize_tensor_input(index, shape)
             self._interpreter.allocate_tensors()
             self._shape = shape
         for name, index in self._inputs.items():
-            self._interpreter.set_tensor(index, arrays[name])
+            self._interpreter.set_tensor(index, np.asarray(features[name]))
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"]).copy()

@@ -258,9 +258,10 @@ class Task(keras.Model):
         """
         texts = self._tokenized(x)
         order = sorted_order(texts.lengths(), batch_size)
-        bar = tqdm(batches(texts, order), unit="batch", file=sys.stderr, delay=2, leave=False, disable=not verbose)
+        bar = tqdm(order, unit="batch", file=sys.stderr, delay=2, leave=False, disable=not verbose)
         compute = engine or self._logits
-        logits = np.concatenate([np.asarray(compute(features)) for features in bar])
+        # One batch after the other: the threads of a tf.data pipeline would take the cores from the engine's.
+        logits = np.concatenate([np.asarray(compute(texts.features(tf.constant(index)))) for index in bar])
         restored = np.empty_like(logits)
         restored[np.concatenate(order)] = logits
         return {name: to_numpy(value) for name, value in self.answers(tf.constant(restored)).items()}
