@@ -76,6 +76,20 @@ def tiny_folder(tmp_path_factory, tiny_config, tiny_vocabulary) -> Path:
 
 
 @pytest.fixture(scope="session")
+def steady_folder(tiny_folder, tmp_path_factory) -> Path:
+    """The tiny encoder without dropout, which would leave it too little to learn by heart."""
+    import json
+    import shutil
+
+    folder = tmp_path_factory.mktemp("steady") / "encoder"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def review_files(tmp_path_factory) -> tuple[Path, Path]:
     """A training and a dev file with two labels, which the tiny BERT can learn."""
     folder = tmp_path_factory.mktemp("reviews")

@@ -35,13 +35,13 @@ def one_line(capsys) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_folder, review_files, tmp_path_factory) -> Path:
+def trained(steady_folder, review_files, tmp_path_factory) -> Path:
     """A run of `kbert finetune` with settings from a file and from flags."""
     folder = tmp_path_factory.mktemp("runs")
     train, dev = review_files
     config = folder / "settings.toml"
     config.write_text(
-        f'model = "{tiny_folder}"\ntrain = "{train}"\nepochs = 99\nlearning-rate = 0.01\nbatch-size = 4\n'
+        f'model = "{steady_folder}"\ntrain = "{train}"\nepochs = 99\nlearning-rate = 0.01\nbatch-size = 4\n'
     )
     flags = ["--dev", dev, "--out", folder / "run", "--epochs", 30, "--max-length", 16, "--checkpoint-steps", 0]
     assert run("finetune", "classify", "--config", config, *flags) == 0

@@ -108,6 +108,9 @@ class Task(keras.Model):
         if isinstance(metrics, str) and metrics == "auto":
             metrics = self.default_metrics()
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        if self.optimizer is not None and not self.optimizer.built:
+            # A first step on several devices is too late, and so is a state that is to be taken up before it.
+            self.optimizer.build(self.trainable_variables)
         if several:
             replicas.check_compiled(self)
 

@@ -105,6 +105,25 @@ def test_a_run_stopped_anywhere_ends_as_one_left_alone(settings, tmp_path, monke
                 np.testing.assert_allclose(*[np.array(r.split(","), float) for r in (left, right)], rtol=1e-4)
 
 
+def test_accumulation_counts_optimizer_steps_and_goes_on_elsewhere(settings, tmp_path, monkeypatch):
+    """Two batches of two a step; the devices are no part of what makes a run another one."""
+    accumulated = dataclasses.replace(settings, batch_size=2, gradient_accumulation_steps=2)
+
+    class Stop(Resuming):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.step == 7:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "Resuming", Stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_classify(accumulated)
+    assert Resuming(tmp_path / "run" / "checkpoints", 2).find().name == "step-6"
+    finetune_classify(dataclasses.replace(accumulated, devices="cpu"))
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["5", "10", "15"]
+
+
 def test_a_finished_run_is_not_repeated(settings, tmp_path, monkeypatch):
     metrics = finetune_classify(settings)
     monkeypatch.setattr(finetuning, "_train", None)
@@ -201,6 +220,8 @@ def test_tensorboard_logs(settings, tmp_path):
         ({"weight_decay": -0.1}, "--weight-decay must be 0 or more"),
         ({"weight_decay": float("nan")}, "--weight-decay must be a finite number"),
         ({"max_length": 2}, "--max-length must be 3 or more"),
+        ({"devices": "tpu"}, "--devices must be cpu, cpu:N, gpu or gpu:N"),
+        ({"gradient_accumulation_steps": 0}, "--gradient-accumulation-steps must be more than 0"),
     ],
 )
 def test_settings_that_make_no_run(settings, changes, message):

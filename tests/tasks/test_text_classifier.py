@@ -10,6 +10,7 @@ import tensorflow as tf
 import kbert
 from kbert.data.readers import read_texts
 from kbert.errors import InputError
+from kbert.training.replicas import check_compiled
 
 LABELS = ["negative", "positive"]
 
@@ -28,7 +29,7 @@ def reviews(review_files):
 def test_it_learns_from_raw_strings(model, reviews):
     train, dev = reviews
     model.compile(learning_rate=0.005)
-    history = model.fit(train.texts, train.labels, batch_size=4, epochs=16, verbose=0).history
+    history = model.fit(train.texts, train.labels, batch_size=4, epochs=30, verbose=0).history
     assert history["loss"][-1] < 0.3 < 0.6 < history["loss"][0]
     assert model.evaluate(dev.texts, dev.labels, verbose=0)["accuracy"] == 1.0
     answers = model.predict(dev.texts)
@@ -116,6 +117,7 @@ def test_mixed_float16_keeps_its_scaled_loss(tiny_folder, reviews):
     try:
         model = kbert.BertTextClassifier.from_preset(str(tiny_folder), LABELS, max_length=16)
         model.compile(learning_rate=0.01)
+        assert model.optimizer.built  # a first step on several devices is too late
         model.fit(train.texts, train.labels, batch_size=4, epochs=1, verbose=0)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -212,3 +214,87 @@ def test_a_dataset_of_unknown_size(model):
     dataset = tf.data.Dataset.from_tensors((["good"], ["positive"])).filter(lambda x, y: True)
     with pytest.raises(InputError, match="assert_cardinality"):
         model.fit(dataset, verbose=0)
+
+
+# === Weights of examples, accumulation, several devices ===
+
+
+def test_training_uses_dropout_and_evaluation_none(tiny_folder, reviews):
+    train, _ = reviews
+    model = kbert.BertTextClassifier.from_preset(str(tiny_folder), LABELS, max_length=16)
+    model.compile(learning_rate=1e-9)
+    once, again = (model.evaluate(train.texts, train.labels, verbose=0)["loss"] for _ in range(2))
+    trained = [model.fit(train.texts, train.labels, verbose=0).history["loss"][0] for _ in range(2)]
+    assert once == pytest.approx(again, rel=1e-6)
+    assert len({round(loss, 4) for loss in (once, *trained)}) == 3
+
+
+def test_the_reported_loss_is_the_weighted_mean(model, reviews):
+    train, _ = reviews
+    model.compile(keras.optimizers.SGD(0.0))
+    numbers = np.array([LABELS.index(label) for label in train.labels])
+    probabilities = model.predict(train.texts)["probabilities"]
+    sample = np.arange(1, len(numbers) + 1) / 10
+    weights = sample * np.where(numbers == 1, 3, 1)
+    expected = -(weights * np.log(probabilities[range(len(numbers)), numbers])).sum() / weights.sum()
+    fit = {"batch_size": 4, "class_weight": {"positive": 3}, "sample_weight": sample, "verbose": 0}
+    for steps in (1, 3):
+        history = model.fit(train.texts, train.labels, gradient_accumulation_steps=steps, **fit).history
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_accumulated_batches_are_one_large_batch(steady_folder, reviews):
+    train, _ = reviews
+    dataset = tf.data.Dataset.from_tensor_slices((train.texts, train.labels))
+    whole = dataset.batch(6)
+    parts = dataset.batch(2, drop_remainder=False)
+    for data, sizes in (
+        ((train.texts, train.labels), ({"batch_size": 6}, {"batch_size": 2})),
+        ((whole, parts), ({}, {})),
+    ):
+        weights = []
+        for i, steps in enumerate((1, 3)):
+            keras.utils.set_random_seed(3)
+            model = kbert.BertTextClassifier.from_preset(str(steady_folder), LABELS, max_length=16)
+            model.compile(keras.optimizers.SGD(0.1))
+            x = data if isinstance(data[0], list) else (data[i],)
+            history = model.fit(*x, epochs=2, gradient_accumulation_steps=steps, verbose=0, **sizes[i])
+            assert history.params["steps"] == 4
+            weights.append(model.get_weights())
+        for left, right in zip(*weights, strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_weight": {"neutral": 2}}, "class_weight names class 'neutral'; the model knows negative, positive"),
+        ({"class_weight": {0: -1.0}}, "class_weight must be finite and 0 or more. Received: -1.0"),
+        ({"sample_weight": [1.0]}, r"sample_weight must have shape \(2,\). Received: \(1,\)"),
+        ({"sample_weight": [1.0, float("nan")]}, "sample_weight must be finite and 0 or more. Received: nan"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be 1 or more. Received: 0"),
+    ],
+)
+def test_weights_and_sizes_that_make_no_run(model, arguments, message):
+    with pytest.raises(InputError, match=message):
+        model.fit(["good", "bad"], ["positive", "negative"], verbose=0, **arguments)
+
+
+def test_sample_weight_beside_a_dataset(model):
+    with pytest.raises(InputError, match="a tf.data gives sample_weight itself"):
+        model.fit(tf.data.Dataset.from_tensors((["good"], ["positive"])), sample_weight=[1.0], verbose=0)
+
+
+def test_a_loss_beside_the_items_is_refused(model):
+    model.encoder.pooler.kernel.regularizer = keras.regularizers.L2(0.1)
+    with pytest.raises(InputError, match="losses from add_loss or regularizers are not counted"):
+        model.fit(["good"], ["positive"], verbose=0)
+
+
+def test_what_several_devices_cannot_keep(model):
+    model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0))
+    with pytest.raises(InputError, match="global_clipnorm of SGD works on each replica alone"):
+        check_compiled(model)
+    model.compile(steps_per_execution=2)
+    with pytest.raises(InputError, match="steps_per_execution must be 1 on several devices"):
+        check_compiled(model)
