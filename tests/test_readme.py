@@ -73,7 +73,8 @@ def test_ci_runs_the_readme_s_test_command():
 
 
 def test_no_figure_is_still_missing():
-    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", (ROOT / "README.md").read_text(encoding="utf8"))
+    found = set(re.findall(r"\b[A-Z]+_[A-Z]+\b", (ROOT / "README.md").read_text(encoding="utf8")))
+    assert found <= {"TF_CONFIG"}
 
 
 def test_the_picture_of_the_rooms_is_the_package():
