@@ -50,10 +50,11 @@ class Worker:
         self._wait()
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        """End the process; a second time does nothing."""
+        if not self._log.closed:
+            self._process.kill()
+            self._process.communicate()
+            self._log.close()
 
     def _wait(self) -> None:
         assert self._process.stdout
@@ -61,6 +62,7 @@ class Worker:
             self._process.wait()
             self._log.seek(0)
             last = (self._log.read().strip().splitlines() or ["it ended without a word"])[-1]
+            self.close()
             raise InputError(f"{self.function.partition(':')[2]} failed: {last}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from kbert.bench import timing
 from kbert.bench.report import table, write_chart
 from kbert.bench.timing import Contender, Measurement, compare
+from kbert.bench.worker import start
+from kbert.errors import InputError
 
 
 def test_rates_and_ratios_leave_the_first_round_out(monkeypatch):
@@ -56,6 +59,19 @@ def test_bars_are_as_long_as_the_medians(measurements, tmp_path):
         ("own", "width: 100.0%"),
     ]
     assert rows[0].find("td").text == "peer <1>"
+
+
+def test_a_worker_works_on_demand_and_says_what_went_wrong(tiny_folder, tmp_path):
+    import kbert
+
+    kbert.BertTextClassifier.from_preset(tiny_folder, labels=["a", "b"]).save_to_preset(tmp_path / "model")
+    work = {"folder": str(tmp_path / "model"), "texts": ["good film", "我"], "batch_size": 1, "engine": None}
+    with contextlib.ExitStack() as stack:
+        worker = start(stack, "kbert.bench.classifying:kbert_predict", work, threads=1)
+        for _ in range(2):
+            worker.run()
+    with contextlib.ExitStack() as stack, pytest.raises(InputError, match=r"kbert_predict failed: .*nowhere"):
+        start(stack, "kbert.bench.classifying:kbert_predict", {**work, "folder": str(tmp_path / "nowhere")}, threads=1)
 
 
 def test_the_command_times_every_contender(tiny_folder, tmp_path):
