@@ -76,13 +76,12 @@ class LiteRTEngine:
         self._interpreter: Any = Interpreter(
             model_content=to_litert(model, quantize), num_threads=threads or os.cpu_count()
         )
-        details = self._interpreter.get_signature_list()["serving_default"]
-        if sorted(details["inputs"]) != sorted(FEATURES):
-            raise ValueError(f"the converter has renamed the inputs: {details}")
         self._inputs = {
             name: detail["index"]
             for name, detail in self._interpreter.get_signature_runner().get_input_details().items()
         }
+        if sorted(self._inputs) != sorted(FEATURES):
+            raise ValueError(f"the converter has renamed the inputs: {sorted(self._inputs)}")
         self._shape: tuple[int, int] | None = None
 
     def __call__(self, features: dict[str, Any]) -> np.ndarray:

@@ -17,6 +17,7 @@ from kbert.tokenization.normalizer import count_characters
 from kbert.tokenization.packing import pack_rows
 from kbert.tokenization.sharding import in_shards
 from kbert.tokenization.spelling import SUFFIX, spell
+from kbert.tokenization.tracing import trace_on_cpu
 from kbert.tokenization.vocabulary import token_ids
 from kbert.tokenization.windows import first_text_room, lay_out, slide, smallest_room
 from kbert.tokenization.word_pieces import WordPieces
@@ -243,7 +244,7 @@ class BertTokenizer:
         """The graph of a method with these settings, traced once."""
         key = (graph.__name__, num_texts, *settings)
         if key not in self._graphs:
-            self._graphs[key] = _trace(functools.partial(graph, *settings), num_texts)
+            self._graphs[key] = trace_on_cpu(functools.partial(graph, *settings), num_texts)
         return self._graphs[key]
 
     def _tokenize_graph(self, text: tf.Tensor) -> tf.RaggedTensor:
@@ -291,17 +292,6 @@ class BertTokenizer:
 
     def _pack(self, ids: tf.RaggedTensor, pair_ids: tf.RaggedTensor | None, max_length: int) -> dict[str, tf.Tensor]:
         return pack_rows(ids, pair_ids, max_length, self.cls_id, self.sep_id, self.pad_id)
-
-
-def _trace(function: Callable[..., Any], num_texts: int) -> Any:
-    """The graph of a function of string tensors [B], independent of any graph that is being built at the moment."""
-
-    def on_cpu(*texts: tf.Tensor) -> Any:
-        with tf.device("CPU:0"):  # string ops exist there alone, and the tables must not move to and fro
-            return function(*texts)
-
-    with tf.init_scope():
-        return tf.function(on_cpu).get_concrete_function(*[tf.TensorSpec([None], tf.string)] * num_texts)
 
 
 def _as_batch(text: Any) -> tf.Tensor:

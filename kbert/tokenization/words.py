@@ -7,6 +7,7 @@ import tensorflow as tf
 from kbert.config import TokenizerConfig
 from kbert.tokenization.normalizer import Spelled, encode, spell_text
 from kbert.tokenization.spelling import spell_as_is
+from kbert.tokenization.tracing import trace_on_cpu
 
 
 class WordSplitter:
@@ -21,13 +22,7 @@ class WordSplitter:
 
     def __init__(self, config: TokenizerConfig = TokenizerConfig()):
         spelling = spell_as_is(config)
-
-        def split(text: tf.Tensor) -> tf.RaggedTensor:
-            with tf.device("CPU:0"):  # string ops exist there alone, and the tables must not move to and fro
-                return tf.strings.split(_spaced(spell_text(text, spelling)))
-
-        with tf.init_scope():
-            self._split = tf.function(split, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.string))
+        self._split = trace_on_cpu(lambda text: tf.strings.split(_spaced(spell_text(text, spelling))), num_texts=1)
 
     def __call__(self, text: tf.Tensor) -> tf.RaggedTensor:
         """string [B] to string [B, (words)]."""
