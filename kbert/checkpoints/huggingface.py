@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensors, tensor_shapes, write_tensor
+from kbert.checkpoints.huggingface_tasks import ARCHITECTURES, ENCODER, task_from_keys, task_keys
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
-from kbert.config import BertConfig, TaskConfig
+from kbert.config import BertConfig, ClassifyConfig, TaskConfig
 from kbert.errors import InputError
 from kbert.files import read_json, replaced_files, write_json
 
@@ -69,9 +70,6 @@ _ACTIVATIONS = {
 }
 
 
-_PROBLEM = "single_label_classification"
-
-
 def read(folder: Path, weights: bool = True) -> Checkpoint:
     """Read a Hugging Face BERT folder.
 
@@ -97,7 +95,7 @@ def read(folder: Path, weights: bool = True) -> Checkpoint:
 def _read(folder: Path, weights: bool) -> Checkpoint:
     keys = read_json(folder / "config.json")
     config = _config_from_keys(keys, folder)
-    task = _task_from_keys(keys, folder)
+    task = _task_from_keys(keys, folder, config.max_sequence_length)
     vocabulary = read_vocabulary(folder)
     if len(vocabulary) > config.vocabulary_size:
         raise InputError(
@@ -163,26 +161,17 @@ def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
         raise InputError(f"{folder}/config.json has no key {error.args[0]!r}, which every BERT has") from None
 
 
-def _task_from_keys(keys: dict[str, Any], folder: Path) -> TaskConfig | None:
+def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> TaskConfig | None:
     if "kbert" in keys:
         task = keys["kbert"].get("task")
         return TaskConfig.from_dict(task) if task else None
-    if keys.get("architectures") != ["BertForSequenceClassification"]:
-        return None
-    problem = keys.get("problem_type") or _PROBLEM
-    names = keys.get("id2label") or {str(i): f"LABEL_{i}" for i in range(keys.get("num_labels", 2))}
-    if problem != _PROBLEM or len(names) < 2:
-        raise InputError(
-            f"{folder}/config.json: kbert reads classifiers that choose one of two labels or more, "
-            f"not {problem} with {len(names)}"
-        )
-    return TaskConfig("classify", tuple(names[key] for key in sorted(names, key=int)))
+    return task_from_keys(keys, folder, max_length)
 
 
 def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
     config, task = checkpoint.config, checkpoint.task
     keys: dict[str, Any] = {
-        "architectures": ["BertForSequenceClassification" if task else "BertModel"],
+        "architectures": [(ARCHITECTURES[task.task] if task else ENCODER).name],
         # transformers has no BERT with a factorised embedding: a type of our own fails there clearly, not quietly.
         "model_type": "bert" if config.embedding_dim is None else "kbert",
         "vocab_size": config.vocabulary_size,
@@ -204,9 +193,7 @@ def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
     if config.embedding_dim is not None:
         keys["embedding_size"] = config.embedding_dim
     if task:
-        keys["id2label"] = {str(i): label for i, label in enumerate(task.labels)}
-        keys["label2id"] = {label: i for i, label in enumerate(task.labels)}
-        keys["problem_type"] = _PROBLEM
+        keys |= task_keys(task)
     keys["kbert"] = {"version": version("kbert"), "task": task.to_dict() if task else None}
     return keys
 
@@ -215,7 +202,7 @@ def _kbert_tensors(
     foreign: Mapping[str, np.ndarray], config: BertConfig, task: TaskConfig | None, folder: Path
 ) -> dict[str, np.ndarray]:
     names = {_bare_name(name): tensor for name, tensor in foreign.items()}
-    shapes = tensor_shapes(config, len(task.labels) if task else None)
+    shapes = tensor_shapes(config, task.num_outputs if isinstance(task, ClassifyConfig) else None)
     rules = expand(ENCODER_RULES + HEAD_RULES, config.num_layers)
     return read_tensors(rules, names, shapes, str(folder), () if task else OPTIONAL)
 

@@ -99,14 +99,14 @@ def test_one_device_follows_the_formula(runs, task):
     """Thirty steps by hand: weighted mean, clipping, AdamW with decay, warm-up; embedding rows summed."""
     import tensorflow as tf
 
-    from kbert.data.batching import TokenizedTexts, training_order
+    from kbert.data.batching import training_order
 
     texts, classes, random = train_on.examples()
     tags = train_on.token_labels(texts, random)
     strategy = tf.distribute.get_strategy()
     model = train_on.classifier(strategy) if task == "classify" else train_on.token_tagger(strategy)
-    tokenized = TokenizedTexts.from_texts(model.tokenizer, texts, None, train_on.MAX_LENGTH)
-    orders = [training_order(tokenized.lengths(), train_on.BATCH, train_on.SEED, e) for e in range(train_on.EPOCHS)]
+    rows = model._rows([texts])
+    orders = [training_order(rows.lengths(), train_on.BATCH, train_on.SEED, e) for e in range(train_on.EPOCHS)]
     assert len(orders[0][0]) == 1, "the first batch is the uneven one"
     variables = model.trainable_variables
     moments = [[np.zeros(v.shape), np.zeros(v.shape)] for v in variables]
@@ -114,7 +114,7 @@ def test_one_device_follows_the_formula(runs, task):
     assert len(steps) == 30
     for step, batch in enumerate(steps):
         with tf.GradientTape() as tape:
-            logits = model(tokenized.features(tf.constant(batch)), training=True)
+            logits = model(rows.features(tf.constant(batch)), training=True)
             if task == "classify":
                 target = classes[batch]
                 weight = np.array([train_on.CLASS_WEIGHT[train_on.LABELS[c]] for c in target], "float32")
