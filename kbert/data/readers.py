@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import gzip
-import io
 import itertools
-import json
-import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from kbert.data.rows import Row, decode, json_rows, no_record, open_bytes, read_utf8, table_rows, text_problem
 from kbert.errors import InputError
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
@@ -76,10 +69,8 @@ def read_texts(
     format = table_format(path)
     if format is None:
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
-    text = _read_utf8(path)
-    if not text.strip():
-        raise InputError(f"{path} is empty")
-    rows = _json_rows(path, text) if format == ".jsonl" else _table_rows(path, text, format)
+    text = read_utf8(path)
+    rows = json_rows(path, text) if format == ".jsonl" else table_rows(path, text, format)
     return _collect(path, rows, columns, labelled, skip_bad_lines)
 
 
@@ -111,94 +102,16 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
     """
     path = Path("stdin" if file == "-" else file)
     lines = 0
-    with _open(file) as source:
+    with open_bytes(file) as source:
         while batch := list(itertools.islice(source, chunk)):
             records = TextRecords(path)
             for line in batch:
                 lines += 1
-                records.texts.append(_decode(line, path, first_line=lines).rstrip("\r\n"))
+                records.texts.append(decode(line, path, first_line=lines).rstrip("\r\n"))
                 records.lines.append(lines)
             yield records
     if not lines:
         raise InputError(f"{path} is empty")
-
-
-@contextlib.contextmanager
-def _open(file: str) -> Iterator[Any]:
-    """A file of lines of bytes; what goes wrong while it is read names it."""
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with (gzip.open if file.endswith(".gz") else open)(file, "rb") as source:
-            yield source
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-
-
-def _read_utf8(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    return _decode(content, path, first_line=1)
-
-
-def _decode(content: bytes, path: Path, first_line: int) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + first_line
-        raise InputError(
-            f"{path}:{line}: byte 0x{content[error.start]:02x} is not UTF-8; convert the file, for example with "
-            f"iconv -f LATIN1 -t UTF-8"
-        ) from None
-
-
-Row = tuple[int, Mapping[str, object] | str]  # line number, and the fields or what is wrong with them
-
-
-def _table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
-    lines: Iterator[tuple[int, list[str]]]
-    if format == ".tsv":
-        # Not the csv module: it would end a line at a bare carriage return, and has a limit on the size of a field.
-        lines = ((number, line.removesuffix("\r").split("\t")) for number, line in enumerate(text.split("\n"), 1))
-    else:
-        lines = _csv_rows(path, text)
-    _, header = next(lines)
-    for number, values in lines:
-        if not any(values):
-            continue
-        if len(values) != len(header):
-            yield number, f"{len(values)} fields where the header names {len(header)}"
-        else:
-            yield number, dict(zip(header, values, strict=True))
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(len(text) + 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
-
-
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            yield number, f"not JSON ({error})"
-            continue
-        yield number, row if isinstance(row, dict) else "not a JSON object"
 
 
 def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, skip_bad_lines: bool) -> TextRecords:
@@ -215,7 +128,7 @@ def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, 
             raise InputError(f"{path}:{line}: {problem}")
         records.skipped += problem is not None
     if not records.texts:
-        raise InputError(f"{path} holds no record" + (f" ({records.skipped} bad lines)" if records.skipped else ""))
+        raise no_record(path, records.skipped)
     return records
 
 
@@ -247,11 +160,9 @@ def _append(records: TextRecords, line: int, row: Mapping[str, object], names: M
         value = row.get(name)
         if kind == "label" and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
-        if not isinstance(value, str) or not value.strip():
-            return f"no value for {name!r}" if value in (None, "") else f"{name!r} must be a text, not {value!r}"
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            return f"{name!r} holds half of a surrogate pair, which has no UTF-8 form"
-        values[kind] = value
+        if problem := text_problem(name, value):
+            return problem
+        values[kind] = str(value)
     records.texts.append(values["text"])
     if records.pairs is not None:
         records.pairs.append(values["pair"])
