@@ -10,12 +10,10 @@ from typing import Any, Protocol
 from kbert.config import ClassifyConfig, TaskConfig
 from kbert.data.answers import read_answers
 from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts, table_format
-from kbert.data.schemes import label_names
 from kbert.data.tags import read_tags
 from kbert.errors import InputError
 from kbert.tasks.masked_lm import BertMaskedLM
 from kbert.tasks.question_answerer import BertQuestionAnswerer
-from kbert.tasks.settings import AnswerSettings, ClassifySettings, EmbedSettings, FinetuneSettings, TagSettings
 from kbert.tasks.task import Task
 from kbert.tasks.text_classifier import BertTextClassifier
 from kbert.tasks.text_embedder import BertTextEmbedder

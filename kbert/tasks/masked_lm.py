@@ -45,7 +45,7 @@ class BertMaskedLM(Task):
         if task.top_k > len(tokenizer.vocabulary):
             raise InputError(f"top_k must be at most {len(tokenizer.vocabulary)}, the tokens there are")
         # === Layers ===
-        self.head = MaskedLMHead(encoder.config, name="predictions")
+        self.head = MaskedLMHead(encoder.config, name="head")
         self.build()
 
     def build(self, input_shape=None):
@@ -87,9 +87,6 @@ class BertMaskedLM(Task):
             yield {name: [values[i] for i in masks] for name, values in row.items()}
 
     # === Folders ===
-
-    def head_weights(self):
-        return self.head.named_weights()
 
     @classmethod
     def from_preset(

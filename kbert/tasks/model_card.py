@@ -6,7 +6,6 @@ import platform
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from kbert.checkpoints.huggingface_tasks import ARCHITECTURES
 from kbert.tasks.settings import FinetuneSettings
 from kbert.tasks.task import Task
 
@@ -41,7 +40,7 @@ def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task)
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics["dev"].items())
     words = _WORDS[settings.task]
     labels = ", ".join(f"`{label}`" for label in model.known_labels() or ())
-    answers = words.answers.format(labels=labels and f"one of {labels}" or "a number")
+    answers = words.answers.format(labels=(labels and f"one of {labels}") or "a number")
     inputs = model.input_names
     example = '(["…"], ["…"])' if len(inputs) > 1 else '["…"]'
     opens = (

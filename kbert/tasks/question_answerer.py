@@ -61,7 +61,7 @@ class BertQuestionAnswerer(Task):
         super().__init__(encoder, tokenizer, task, **kwargs)
         self.stride = default_stride(task.max_length, is_pair=True)
         # === Layers ===
-        self.head = SpanHead(encoder.config, name="qa_outputs")
+        self.head = SpanHead(encoder.config, name="head")
         self.build()
 
     def build(self, input_shape=None):
@@ -165,9 +165,6 @@ class BertQuestionAnswerer(Task):
         return answer_metrics(answers["answer"].tolist(), [[text for text, _ in row] for row in y])
 
     # === Folders ===
-
-    def head_weights(self):
-        return self.head.named_weights()
 
     @classmethod
     def from_preset(

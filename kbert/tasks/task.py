@@ -130,7 +130,7 @@ class Task(Trainable):
 
     def head_weights(self) -> dict[str, keras.Variable]:
         """The weights above the encoder by their names in a checkpoint."""
-        raise NotImplementedError
+        return named_weights(self.head)
 
     def load_head(self, checkpoint: Checkpoint) -> None:
         """Take up the head of a checkpoint of the same task, as far as it fits this one's."""

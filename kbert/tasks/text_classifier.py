@@ -51,7 +51,7 @@ class BertTextClassifier(Task):
         super().__init__(encoder, tokenizer, task, **kwargs)
         self.problem = problem_of(task)
         # === Layers ===
-        self.head = ClassificationHead(encoder.config, task.num_outputs, name="classifier")
+        self.head = ClassificationHead(encoder.config, task.num_outputs, name="head")
         self.build()
 
     def build(self, input_shape=None):
@@ -102,9 +102,6 @@ class BertTextClassifier(Task):
 
     def known_labels(self):
         return self.task.labels or None
-
-    def head_weights(self):
-        return {"classifier/kernel": self.head.dense.kernel, "classifier/bias": self.head.dense.bias}
 
     def load_head(self, checkpoint: Checkpoint) -> None:
         saved = checkpoint.task

@@ -53,6 +53,7 @@ class BertTextEmbedder(Task):
 
     def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: EmbedConfig, **kwargs: Any):
         super().__init__(encoder, tokenizer, task, **kwargs)
+        self._pool = {"mean": mean_pooling, "cls": cls_pooling}[task.pooling]
         self._in_batch = False
         self.built = True
 
@@ -60,11 +61,8 @@ class BertTextEmbedder(Task):
         length = ops.shape(inputs["token_ids"])[-1]
         rows = {name: ops.reshape(value, (-1, length)) for name, value in inputs.items()}
         tokens = self.encoder(rows)["sequence_output"]
-        if self.task.pooling == "mean":
-            vectors = mean_pooling(tokens, rows["padding_mask"])
-        else:
-            vectors = cls_pooling(tokens)
-        vectors = ops.normalize(ops.cast(vectors, "float32"), axis=-1)
+        vectors = self._pool(tokens, rows["padding_mask"])
+        vectors = ops.normalize(vectors, axis=-1)
         return ops.reshape(vectors, (*ops.shape(inputs["token_ids"])[:-1], vectors.shape[-1]))
 
     # === Training ===

@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from kbert.checkpoints import presets
 from kbert.config import TagConfig
-from kbert.data.alignment import Alignment, align
+from kbert.data import alignment
 from kbert.data.batching import Rows, without_padding
 from kbert.data.schemes import Span
 from kbert.data.tag_scheme import TagScheme
 from kbert.errors import InputError
 from kbert.metrics.entities import span_metrics
 from kbert.modeling.crf import CRF, allowed_only, viterbi
-from kbert.modeling.encoder import BertEncoder
+from kbert.modeling.encoder import BertEncoder, named_weights
 from kbert.modeling.heads import TokenHead
 from kbert.tasks.predicting import chunks
 from kbert.tasks.spans import Units, entities, units_of
@@ -68,7 +68,7 @@ class BertTokenClassifier(Task):
         self._is_continuation = np.array([token.startswith(SUFFIX) for token in tokenizer.vocabulary])
         # === Layers ===
         bilstm_units = encoder.config.hidden_dim // 2 if "bilstm" in task.head else None
-        self.head = TokenHead(encoder.config, len(task.labels), bilstm_units=bilstm_units, name="classifier")
+        self.head = TokenHead(encoder.config, len(task.labels), bilstm_units=bilstm_units, name="head")
         self.crf = CRF(len(task.labels), name="crf") if "crf" in task.head else None
         self.build()
 
@@ -87,34 +87,35 @@ class BertTokenClassifier(Task):
 
     def examples(self, columns, y):
         """`y` holds, for each text, its entities: `(start, end, label)` in characters, the end exclusive."""
-        (texts,) = columns
-        spans = _spans(y, self.scheme, len(texts))
+        spans = _spans(y, self.scheme, len(columns[0]))
         padded, targets, index = [], [], []
-        lost: list[tuple[int, Span]] = []
-        inexact: list[tuple[int, Span]] = []
+        found = []
         done = 0
         for (chunk,) in chunks(columns):
             features = self.features(tf.constant(chunk))
-            tags, alignment = self._aligned(features, spans[done : done + len(chunk)])
+            tags, aligned = self._aligned(features, spans[done : done + len(chunk)])
             padded.append(features)
             targets.append(without_padding(tags, features["padding_mask"]))
             index.append(features["text_index"].numpy() + done)
-            lost += [(i + done, span) for i, span in alignment.lost]
-            inexact += [(i + done, span) for i, span in alignment.inexact]
+            found.append(aligned)
             done += len(chunk)
-        _report(texts, lost, "lie where the tokenizer drops all characters, and cannot be learnt")
-        _report(texts, inexact, "begin or end inside of a word, and are learnt with all of it")
+        _report(found)
         rows = Rows.from_features(padded, self.tokenizer.pad_id)
         return Examples(rows, tf.concat(targets, axis=0), np.concatenate(index))
 
-    def _aligned(self, features: Mapping[str, tf.Tensor], spans: Sequence[Sequence[Span]]) -> tuple[Any, Alignment]:
+    def _aligned(self, features: Mapping[str, tf.Tensor], spans: Sequence[Sequence[Span]]) -> tuple[Any, Any]:
         """The tags of windows, int32 [W, T], -1 for all but the first pieces of words that a window owns."""
         units = self._units(features)
-        splits = np.searchsorted(units.text.numpy(), np.arange(len(spans) + 1))
-        alignment = align(spans, units.start.numpy(), units.end.numpy(), splits, self.scheme)
-        tags = np.full(features["token_ids"].shape, -1, np.int32)
-        tags[tuple(units.places.numpy().T)] = alignment.classes
-        return tags, alignment
+        shape = features["token_ids"].shape
+        as_arrays = alignment.Units(
+            starts=units.start.numpy(),
+            ends=units.end.numpy(),
+            row_splits=np.searchsorted(units.text.numpy(), np.arange(len(spans) + 1)),
+            heads=np.ravel_multi_index(units.places.numpy().T, shape),
+            num_pieces=shape.num_elements(),
+        )
+        aligned = alignment.align(spans, as_arrays, self.scheme)
+        return as_arrays.piece_classes(aligned.classes).reshape(shape), aligned
 
     def default_loss(self):
         return None if self.crf is not None else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -187,7 +188,8 @@ class BertTokenClassifier(Task):
     # === Folders ===
 
     def head_weights(self):
-        return self.head.named_weights() | (self.crf.named_weights() if self.crf is not None else {})
+        crf = {} if self.crf is None else {f"crf/{name}": v for name, v in named_weights(self.crf).items()}
+        return super().head_weights() | crf
 
     @classmethod
     def from_preset(
@@ -255,7 +257,14 @@ def _spans(y: Any, scheme: TagScheme | None, texts: int) -> list[list[Span]]:
     return rows
 
 
-def _report(texts: Sequence[str], spans: Sequence[tuple[int, Span]], what: str) -> None:
-    if spans:
-        i, span = spans[0]
-        _log.warning("%d entities %s; the first: %r of text %d", len(spans), what, texts[i][span.start : span.end], i)
+def _report(found: Sequence[alignment.Alignment]) -> None:
+    """Say which entities cannot be learnt as they are; none is lost silently."""
+    for name, what in (
+        ("lost", "cannot be learnt, since the tokenizer drops their characters or another has their word"),
+        ("inexact", "begin or end inside of a word, and are learnt with all of it"),
+    ):
+        if number := sum(getattr(part, name) for part in found):
+            examples = next(e for part in found if (e := getattr(part, f"{name}_examples")))
+            _log.warning(
+                "%d of %d entities %s; one: %s", number, sum(part.spans for part in found), what, examples[0][1]
+            )
