@@ -72,6 +72,11 @@ class BertConfig:
         """Width of one attention head, H."""
         return self.hidden_dim // self.num_heads
 
+    @property
+    def output_dim(self) -> int:
+        """Width of the vectors that the encoder gives."""
+        return self.hidden_dim
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict, ready for JSON."""
         return dataclasses.asdict(self)

@@ -51,6 +51,11 @@ class BertEncoder(keras.Model):
             block.build()
         self.pooler.build((None, self.config.hidden_dim))
 
+    @property
+    def output_dim(self) -> int:
+        """Width of the vectors that `call` gives."""
+        return self.config.output_dim
+
     def call(self, inputs, first_token_only=False):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()

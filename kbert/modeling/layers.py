@@ -24,6 +24,11 @@ def initializer(config: BertConfig) -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
 
+def activation(config: BertConfig):
+    """The config's activation as a function."""
+    return _ACTIVATIONS[config.activation]
+
+
 def dense(units: int, config: BertConfig, name: str, activation=None) -> keras.layers.Dense:
     """A dense layer as BERT initialises it."""
     return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer(config), name=name)
@@ -124,8 +129,7 @@ class FeedForward(keras.layers.Layer):
     def __init__(self, config: BertConfig, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        activation = _ACTIVATIONS[config.activation]
-        self.intermediate = dense(config.intermediate_dim, config, "intermediate", activation)
+        self.intermediate = dense(config.intermediate_dim, config, "intermediate", activation(config))
         self.output_dense = dense(config.hidden_dim, config, "output")
         self.dropout = keras.layers.Dropout(config.dropout_rate, name="dropout")
         self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")
