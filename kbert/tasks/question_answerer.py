@@ -202,7 +202,7 @@ class BertQuestionAnswerer(Task):
 
 
 def _checked(y: Any, columns: Sequence[list[str]]) -> list[Answers]:
-    rows = [[(text, int(start)) for text, start in row] for row in y]
+    rows: list[Answers] = [[(text, int(start)) for text, start in row] for row in y]
     questions, contexts = columns
     if len(rows) != len(questions):
         raise InputError(f"`x` and `y` must be equally many. Received: {len(questions)} and {len(rows)}")

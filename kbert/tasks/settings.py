@@ -173,6 +173,9 @@ class EmbedSettings(FinetuneSettings):
         _check_choice(self, "pooling", POOLINGS)
 
 
+SETTINGS: tuple[type[FinetuneSettings], ...] = (ClassifySettings, TagSettings, AnswerSettings, EmbedSettings)
+
+
 def _check_choice(settings: FinetuneSettings, name: str, choices: tuple[str, ...]) -> None:
     if getattr(settings, name) not in choices:
         value = getattr(settings, name)

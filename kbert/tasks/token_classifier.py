@@ -247,12 +247,11 @@ def _spans(y: Any, scheme: TagScheme | None, texts: int) -> list[list[Span]]:
     rows = [[span if isinstance(span, Span) else Span(*span) for span in row] for row in y]
     if len(rows) != texts:
         raise InputError(f"`x` and `y` must be equally many. Received: {texts} and {len(rows)}")
-    known: Iterable[str] | None = None if scheme is None else set(scheme.types)
-    for row in rows if known is not None else ():
+    for row in rows if scheme is not None else ():
         for span in row:
-            if span.label not in known:
+            if scheme is not None and span.label not in scheme.types:
                 raise InputError(
-                    f"`y` holds an entity of type {span.label!r}; the model knows {', '.join(sorted(known))}"
+                    f"`y` holds an entity of type {span.label!r}; the model knows {', '.join(scheme.types)}"
                 )
     return rows
 

@@ -16,7 +16,7 @@ import safetensors.numpy
 from training import train_on
 
 from kbert.errors import InputError
-from kbert.tasks.settings import FinetuneSettings
+from kbert.tasks.settings import ClassifySettings
 from kbert.training.strategies import check_devices, strategy_for
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ def settings(tiny_folder, review_files):
 def runs(tmp_path_factory, settings):
     """A folder of weights and histories by task, number of devices and batches per optimizer step."""
     folder = tmp_path_factory.mktemp("runs")
-    run = FinetuneSettings(out=str(folder / "devices"), devices="cpu:2", **settings)
+    run = ClassifySettings(out=str(folder / "devices"), devices="cpu:2", **settings)
     (folder / "devices.toml").write_text(run.to_toml())
     for process in [start("train_on.py", cpus, folder) for cpus in train_on.RUNS]:
         output, errors = process.communicate(timeout=300)
@@ -164,7 +164,7 @@ def two_processes(settings: Path, *steps: object) -> list[subprocess.Popen]:
 
 def test_two_machines_train_as_two_devices_and_go_on_after_one_has_died(runs, settings, tmp_path):
     """With dropout, whose masks depend on seeds, replicas and steps alone."""
-    run = FinetuneSettings(out=str(tmp_path / "machines"), **settings)
+    run = ClassifySettings(out=str(tmp_path / "machines"), **settings)
     (tmp_path / "machines.toml").write_text(run.to_toml())
     survivor, dying = two_processes(tmp_path / "machines.toml", 7)
     dying.communicate(timeout=200)

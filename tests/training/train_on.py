@@ -175,8 +175,8 @@ RUNS = {
 
 
 def main(cpus: int, folder: Path) -> None:
-    from kbert.tasks.finetuning import finetune_classify
-    from kbert.tasks.settings import FinetuneSettings, read_toml
+    from kbert.tasks.finetuning import finetune
+    from kbert.tasks.settings import ClassifySettings, read_toml
     from kbert.training.strategies import strategy_for
 
     strategy = strategy_for(f"cpu:{cpus}")
@@ -196,7 +196,7 @@ def main(cpus: int, folder: Path) -> None:
         keep(model, train_on_strings(model, parts), folder / f"strings-{devices}-{parts}.npz")
     if cpus == 2:
         (folder / "dropout.json").write_text(json.dumps(dropout_between_devices(strategy)))
-        finetune_classify(FinetuneSettings(**read_toml(folder / "devices.toml")))
+        finetune(ClassifySettings(**read_toml(folder / "devices.toml", ClassifySettings)))
 
 
 if __name__ == "__main__":
