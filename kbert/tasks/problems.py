@@ -70,7 +70,7 @@ class SingleLabel:
         }
 
     def score(self, answers, targets):
-        return classification_metrics(targets, answers["probabilities"].argmax(-1), range(len(self.labels)))
+        return classification_metrics(targets, answers["probabilities"].argmax(-1), len(self.labels))
 
 
 class MultiLabel:

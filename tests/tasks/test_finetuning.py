@@ -12,9 +12,9 @@ import pytest
 import safetensors.numpy
 
 import kbert
+from kbert.data.readers import read_texts
 from kbert.errors import InputError
 from kbert.tasks import finetuning
-from kbert.data.readers import read_texts
 from kbert.tasks.finetuning import finetune
 from kbert.tasks.plans import sorted_labels
 from kbert.tasks.settings import ClassifySettings, read_toml
