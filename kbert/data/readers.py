@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from kbert.data.labels import LABEL_COLUMNS, LabelKind, LabelReader
 from kbert.data.rows import Row, decode, json_rows, no_record, open_bytes, read_utf8, table_rows, text_problem
 from kbert.errors import InputError
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
 PAIR_COLUMNS = ("text_pair", "sentence2", "text_b")
-LABEL_COLUMNS = ("label",)
 FORMATS = (".tsv", ".csv", ".jsonl")
 _CORPUS_LINES = 256  # in memory at a time
 
@@ -24,7 +25,8 @@ class TextRecords:
     path: Path
     texts: list[str] = field(default_factory=list)
     pairs: list[str] | None = None
-    labels: list[str] | None = None
+    labels: list[Any] | None = None
+    """A text each; a list of texts or a float, where `read_texts` was asked for these."""
     lines: list[int] = field(default_factory=list)
     """The line of each record, from 1."""
     skipped: int = 0
@@ -36,9 +38,10 @@ class TextRecords:
     def check_labels(self, known: Iterable[str], complaint: str) -> None:
         """Raise InputError, which names the line and ends in `complaint`, for the first label that is not known."""
         names = set(known)
-        for line, label in zip(self.lines, self.labels or (), strict=True):
-            if label not in names:
-                raise InputError(f"{self.path}:{line}: label {label!r} {complaint}")
+        for line, labels in zip(self.lines, self.labels or (), strict=True):
+            for label in labels if isinstance(labels, list) else [labels]:
+                if label not in names:
+                    raise InputError(f"{self.path}:{line}: label {label!r} {complaint}")
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,16 @@ class Columns:
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    """For several labels a record, it can be several columns with commas between."""
 
 
 def read_texts(
-    path: str | Path, columns: Columns = Columns(), *, labelled: bool = True, skip_bad_lines: bool = False
+    path: str | Path,
+    columns: Columns = Columns(),
+    *,
+    labelled: bool = True,
+    skip_bad_lines: bool = False,
+    labels: LabelKind = "single",
 ) -> TextRecords:
     """Read a file of texts.
 
@@ -61,6 +70,10 @@ def read_texts(
         columns: names of the columns.
         labelled: whether every record must have a label; otherwise labels are not read.
         skip_bad_lines: count bad lines and go on instead of raising.
+        labels: what a record's label is. "single": a text; numbers in JSONL become texts, and do not mix with texts
+            that are no numbers. "multiple": any number of texts: a list in JSONL, joined by "|" in a field of TSV and
+            CSV (an empty one has none), or a column for each label, named in `columns`, that holds 0 or 1. "number": a
+            finite number.
 
     Raises:
         InputError: names the file and line of the first bad record, or what the file lacks.
@@ -71,7 +84,7 @@ def read_texts(
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
     text = read_utf8(path)
     rows = json_rows(path, text) if format == ".jsonl" else table_rows(path, text, format)
-    return _collect(path, rows, columns, labelled, skip_bad_lines)
+    return _collect(path, rows, columns, labels if labelled else None, skip_bad_lines)
 
 
 def read_corpus(files: Iterable[str], columns: Columns = Columns()) -> Iterator[str]:
@@ -114,16 +127,21 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
         raise InputError(f"{path} is empty")
 
 
-def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, skip_bad_lines: bool) -> TextRecords:
+def _collect(
+    path: Path, rows: Iterator[Row], columns: Columns, labels: LabelKind | None, skip_bad_lines: bool
+) -> TextRecords:
     records = TextRecords(path)
     found = list(rows)
     header = {name: None for _, row in found if not isinstance(row, str) for name in row}
+    names, reader = {}, None
     if header:
-        names = _column_names(path, header, columns, labelled)
-        records.pairs = [] if names["pair"] else None
-        records.labels = [] if names["label"] else None
+        names = _text_columns(path, header, columns)
+        records.pairs = [] if "pair" in names else None
+    if header and labels is not None:
+        reader = LabelReader(labels, _label_columns(path, header, columns.label, labels))
+        records.labels = []
     for line, row in found:
-        problem = row if isinstance(row, str) else _append(records, line, row, names)
+        problem = row if isinstance(row, str) else _append(records, line, row, names, reader)
         if problem and not skip_bad_lines:
             raise InputError(f"{path}:{line}: {problem}")
         records.skipped += problem is not None
@@ -132,41 +150,52 @@ def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, 
     return records
 
 
-def _column_names(path: Path, row: Mapping[str, object], columns: Columns, labelled: bool) -> dict[str, str | None]:
-    def find(kind: str, asked: str | None, known: tuple[str, ...], required: bool) -> str | None:
-        if asked is not None and asked not in row:
-            raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, row))}")
-        name = asked or next((name for name in known if name in row), None)
-        if name is None and required:
-            raise InputError(
-                f"{path} has no {kind} column ({' or '.join(known)}); it has {', '.join(map(repr, row))}: "
-                f"name it with --{kind}-column"
-            )
-        return name
+Header = Mapping[str, None]  # the names of the columns, in order
 
-    return {
-        "text": find("text", columns.text, TEXT_COLUMNS, True),
-        "pair": find("pair", columns.pair, PAIR_COLUMNS, False),
-        "label": find("label", columns.label, LABEL_COLUMNS, True) if labelled else None,
+
+def _text_columns(path: Path, header: Header, columns: Columns) -> dict[str, str]:
+    names = {
+        "text": _find(path, header, "text", columns.text, TEXT_COLUMNS, True),
+        "pair": _find(path, header, "pair", columns.pair, PAIR_COLUMNS, False),
     }
+    return {kind: name for kind, name in names.items() if name is not None}
 
 
-def _append(records: TextRecords, line: int, row: Mapping[str, object], names: Mapping[str, str | None]) -> str | None:
+def _label_columns(path: Path, header: Header, asked: str | None, labels: LabelKind) -> tuple[str, ...]:
+    several = labels == "multiple" and asked is not None and asked not in header and "," in asked
+    wanted = dict.fromkeys(name.strip() for name in str(asked).split(",")) if several else [asked]
+    return tuple(str(_find(path, header, "label", name, LABEL_COLUMNS[labels], True)) for name in wanted)
+
+
+def _find(
+    path: Path, header: Header, kind: str, asked: str | None, known: tuple[str, ...], required: bool
+) -> str | None:
+    if asked is not None and asked not in header:
+        raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, header))}")
+    name = asked or next((name for name in known if name in header), None)
+    if name is None and required:
+        raise InputError(
+            f"{path} has no {kind} column ({' or '.join(known)}); it has {', '.join(map(repr, header))}: "
+            f"name it with --{kind}-column"
+        )
+    return name
+
+
+def _append(
+    records: TextRecords, line: int, row: Mapping[str, object], names: Mapping[str, str], reader: LabelReader | None
+) -> str | None:
     """Add one record; returns what is wrong with it instead, if anything."""
-    values: dict[str, str] = {}
-    for kind, name in names.items():
-        if name is None:
-            continue
-        value = row.get(name)
-        if kind == "label" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
+    values = [row.get(name) for name in names.values()]
+    for name, value in zip(names.values(), values, strict=True):
         if problem := text_problem(name, value):
             return problem
-        values[kind] = str(value)
-    records.texts.append(values["text"])
+    if reader is not None and records.labels is not None:
+        label, problem = reader.read(row)
+        if problem:
+            return problem
+        records.labels.append(label)
+    records.texts.append(str(values[0]))
     if records.pairs is not None:
-        records.pairs.append(values["pair"])
-    if records.labels is not None:
-        records.labels.append(values["label"])
+        records.pairs.append(str(values[1]))
     records.lines.append(line)
     return None

@@ -104,11 +104,13 @@ def text_problem(name: str, value: object) -> str | None:
     """What is wrong with a value that must be a text and not blank."""
     if not isinstance(value, str) or not value.strip():
         return f"no value for {name!r}" if value in (None, "") else f"{name!r} must be a text, not {value!r}"
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         return f"{name!r} holds half of a surrogate pair, which has no UTF-8 form"
     return None
 
 
 def no_record(path: Path, skipped: int) -> InputError:
     """The error for a file without a single good record."""
-    return InputError(f"{path} holds no record" + (f" ({skipped} bad lines)" if skipped else ""))
+    return InputError(f"{path} holds no record" + (f" (and {skipped} bad ones)" if skipped else ""))

@@ -123,7 +123,7 @@ def test_bad_sentences_can_be_skipped_and_are_counted(tmp_path):
     text = "Ann B-PER\n\nBob\nof O\nNew\n\nRome B-LOC\nof Q-LOC\n\nParis B-LOC\n"
     records = read_tags(write(tmp_path, "a.conll", text), skip_bad_lines=True)
     assert (records.texts, records.lines, records.skipped) == (["Ann", "Paris"], [1, 10], 2)
-    with pytest.raises(InputError, match=r"b.conll holds no record \(1 bad lines\)"):
+    with pytest.raises(InputError, match=r"b.conll holds no record \(and 1 bad ones\)"):
         read_tags(write(tmp_path, "b.conll", "Ann\n"), skip_bad_lines=True)
 
 
