@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensors, tensor_shapes, write_tensor
-from kbert.checkpoints.huggingface_tasks import ARCHITECTURES, ENCODER, task_from_keys, task_keys
+from kbert.checkpoints.huggingface_tasks import ARCHITECTURES, ENCODER, opens_in_transformers, task_from_keys, task_keys
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
 from kbert.config import BertConfig, ClassifyConfig, TaskConfig
 from kbert.errors import InputError
@@ -172,8 +172,8 @@ def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
     config, task = checkpoint.config, checkpoint.task
     keys: dict[str, Any] = {
         "architectures": [(ARCHITECTURES[task.task] if task else ENCODER).name],
-        # transformers has no BERT with a factorised embedding: a type of our own fails there clearly, not quietly.
-        "model_type": "bert" if config.embedding_dim is None else "kbert",
+        # A type of our own fails there clearly, not quietly.
+        "model_type": "bert" if opens_in_transformers(config, task) else "kbert",
         "vocab_size": config.vocabulary_size,
         "hidden_size": config.hidden_dim,
         "num_hidden_layers": config.num_layers,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbert.config import AnswerConfig, ClassifyConfig, EmbedConfig, FillMaskConfig, TagConfig, TaskConfig
+from kbert.config import AnswerConfig, BertConfig, ClassifyConfig, EmbedConfig, FillMaskConfig, TagConfig, TaskConfig
 from kbert.errors import InputError
 
 
@@ -36,6 +36,12 @@ _PROBLEMS = {
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
+
+
+def opens_in_transformers(config: BertConfig, task: TaskConfig | None) -> bool:
+    """Whether transformers has the whole model; of what it has not, it opens nothing rather than a part."""
+    has_head = not isinstance(task, TagConfig) or task.head == "dense"
+    return has_head and config.embedding_dim is None
 
 
 def task_keys(task: TaskConfig) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class ClassifyFiles(TaskFiles):
 
     def __init__(self, columns: Columns = Columns(), problem: str = "single_label"):
         super().__init__(columns)
-        self.labels = {"single_label": "single", "multi_label": "multiple", "regression": "number"}[problem]
+        self.labels: Any = {"single_label": "single", "multi_label": "multiple", "regression": "number"}[problem]
 
     def read(self, path, skip_bad_lines=False):
         records = read_texts(path, self.columns, labels=self.labels, skip_bad_lines=skip_bad_lines)
@@ -113,8 +113,8 @@ class AnswerFiles(TaskFiles):
 
     def read(self, path, skip_bad_lines=False):
         records = read_answers(path, skip_bad_lines=skip_bad_lines)
-        counts = {"skipped_lines": records.skipped, "moved_answers": records.moved}
-        return Loaded(records.path, _questions(records), records.answers, records, counts)
+        counts = {"skipped_lines": records.skipped, "moved_answers": records.moved, "absent_answers": records.absent}
+        return Loaded(records.path, _questions(records), records.answers, counts=counts)
 
     def texts(self, file, skip_bad_lines=False):
         records = read_answers(file, labelled=False, skip_bad_lines=skip_bad_lines)

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from kbert.checkpoints.huggingface_tasks import opens_in_transformers
 from kbert.tasks.settings import FinetuneSettings
 from kbert.tasks.task import Task
 
@@ -45,8 +46,8 @@ def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task)
     example = '(["…"], ["…"])' if len(inputs) > 1 else '["…"]'
     opens = (
         f'transformers opens this folder as well: `{words.opens_as}.from_pretrained("{settings.out}")`.'
-        if model.opens_in_transformers()
-        else "transformers has no such model, and opens only a part of this folder."
+        if opens_in_transformers(model.encoder.config, model.task)
+        else "transformers has no such model, and refuses this folder."
     )
     return f"""# {words.title}
 

@@ -27,7 +27,11 @@ _log = logging.getLogger(__name__)
 _NEVER = -1e9
 
 Answers = Sequence[tuple[str, int]]
-"""The answers to a question that count as right, each with the character of the context where it begins."""
+"""The answers to a question that count as right, each with the character of the context where it begins.
+
+-1 stands for an answer that is not in the context word for word: it counts when answers are compared, and is not
+learnt.
+"""
 
 
 class BertQuestionAnswerer(Task):
@@ -80,15 +84,14 @@ class BertQuestionAnswerer(Task):
         return self.tokenizer.windows(question, context, max_length=self.task.max_length, stride=self.stride)
 
     def examples(self, columns, y):
-        """`y` holds, for each question, its answers: `(text, start)`; the first is learnt, none means no answer."""
-        questions, _ = columns
+        """`y` holds the answers to each question, `(text, start)`: the first is learnt; none, where there is none."""
         answers = _checked(y, columns)
         padded, targets, index, lost = [], [], [], 0
         done = 0
         for chunk in chunks(columns):
             features = self.features(*map(tf.constant, chunk))
             arrays = {name: value.numpy() for name, value in features.items()}
-            first = [(a[0][1], a[0][1] + len(a[0][0])) if a else (0, 0) for a in answers[done : done + len(chunk[0])]]
+            first = [_first(row) for row in answers[done : done + len(chunk[0])]]
             places = _places(arrays, np.array(first).reshape(-1, 2))
             padded.append(features)
             targets.append(places)
@@ -101,7 +104,7 @@ class BertQuestionAnswerer(Task):
                 "%d of %d answers are longer than a window or lie where the tokenizer drops all characters, and cannot "
                 "be learnt",
                 lost,
-                len(questions),
+                len(answers),
             )
         rows = Rows.from_features(padded, self.tokenizer.pad_id)
         return Examples(rows, np.concatenate(targets), np.concatenate(index))
@@ -208,9 +211,14 @@ def _checked(y: Any, columns: Sequence[list[str]]) -> list[Answers]:
         raise InputError(f"`x` and `y` must be equally many. Received: {len(questions)} and {len(rows)}")
     for i, (row, context) in enumerate(zip(rows, contexts, strict=True)):
         for text, start in row:
-            if context[start : start + len(text)] != text:
+            if start >= 0 and context[start : start + len(text)] != text:
                 raise InputError(f"`y`: the context of question {i} has no {text!r} at character {start}")
     return rows
+
+
+def _first(answers: Answers) -> tuple[int, int]:
+    """The characters of the first answer that is in the context; an empty stretch where there is none."""
+    return next(((start, start + len(text)) for text, start in answers if start >= 0), (0, 0))
 
 
 def _places(features: dict[str, np.ndarray], spans: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ A unit is a word piece that begins a word, with the pieces that go on with it; t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class Units(NamedTuple):
     """int32: the character behind its last."""
 
 
-def units_of(features: dict[str, tf.Tensor], owned: tf.Tensor, is_continuation: tf.Tensor) -> Units:
+def units_of(features: Mapping[str, tf.Tensor], owned: tf.Tensor, is_continuation: tf.Tensor) -> Units:
     """The units of texts cut into windows.
 
     Args:

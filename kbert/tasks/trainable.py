@@ -221,7 +221,8 @@ class Trainable(keras.Model):
         self._ready_to_fit(gradient_accumulation_steps)
         callbacks = list(callbacks or ())
         if validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
-            callbacks = [AnswerMetrics(lambda: self._answer_metrics(*validation_data, batch_size)), *callbacks]
+            x_of, y_of = validation_data
+            callbacks = [AnswerMetrics(lambda: self._answer_metrics(x_of, y_of, batch_size)), *callbacks]
         validation, validation_steps = self._evaluation(validation_data, batch_size)
         fit = functools.partial(
             super().fit,
