@@ -15,11 +15,15 @@ from typing import Any, ClassVar
 from kbert.errors import InputError
 
 ACTIVATIONS = ("gelu", "gelu_approximate", "relu")
+POSITION_EMBEDDINGS = ("learned", "sinusoidal")
+# Vectors of `hidden_dim` that stand side by side in what an encoder gives.
+_VECTORS = {"transformer": 1, "bilstm": 2}
+ENCODER_TYPES = tuple(_VECTORS)
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The architecture of a BERT encoder (Devlin et al. 2018, section 3).
+    """The architecture of a BERT encoder (Devlin et al. 2018, section 3), or of the light one with a BiLSTM.
 
     Every constant that changes a number in the forward pass stands here and is passed on explicitly.
     """
@@ -27,13 +31,13 @@ class BertConfig:
     vocabulary_size: int
     """Rows of the word embedding table, V."""
     num_layers: int
-    """Transformer blocks."""
+    """Transformer blocks; 1 for the light encoder, which has one self-attention layer."""
     num_heads: int
     """Attention heads per block, N; divides `hidden_dim`."""
     hidden_dim: int
-    """Width of the encoder's vectors, D."""
+    """Width of the encoder's vectors, D; of one direction of a BiLSTM."""
     intermediate_dim: int
-    """Width of the feed-forward layer inside a block, I."""
+    """Width of the feed-forward layer inside a block, I; the light encoder has none."""
     max_sequence_length: int = 512
     """Rows of the position table, P: the longest input in tokens."""
     num_segments: int = 2
@@ -50,6 +54,10 @@ class BertConfig:
     """Added to the variance in every layer norm."""
     embedding_dim: int | None = None
     """Width of the embedding tables where it differs from `hidden_dim` (a projection follows); None: the same."""
+    encoder_type: str = "transformer"
+    """"transformer" (BERT) or "bilstm", the light encoder: one self-attention layer and a BiLSTM."""
+    position_embedding: str = "learned"
+    """"learned" (BERT's table) or "sinusoidal" (Vaswani et al. 2017, section 3.5: no weights)."""
 
     def __post_init__(self):
         sizes = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
@@ -61,8 +69,18 @@ class BertConfig:
                 "BertConfig: `num_heads` must divide `hidden_dim`. "
                 f"Received: num_heads={self.num_heads}, hidden_dim={self.hidden_dim}"
             )
-        if self.activation not in ACTIVATIONS:
-            raise InputError(f"BertConfig: `activation` must be one of {ACTIVATIONS}. Received: {self.activation!r}")
+        choices = {
+            "activation": ACTIVATIONS,
+            "encoder_type": ENCODER_TYPES,
+            "position_embedding": POSITION_EMBEDDINGS,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"BertConfig: `{name}` must be one of {known}. Received: {getattr(self, name)!r}")
+        if self.encoder_type == "bilstm" and self.num_layers != 1:
+            raise InputError(
+                f"BertConfig: `num_layers` must be 1 where `encoder_type` is 'bilstm'. Received: {self.num_layers}"
+            )
         for name in ("dropout_rate", "attention_dropout_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"BertConfig: `{name}` must be in [0, 1). Received: {getattr(self, name)}")
@@ -74,8 +92,8 @@ class BertConfig:
 
     @property
     def output_dim(self) -> int:
-        """Width of the vectors that the encoder gives."""
-        return self.hidden_dim
+        """Width of the vectors that the encoder gives: D, twice that with a BiLSTM."""
+        return self.hidden_dim * _VECTORS[self.encoder_type]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a plain dict, ready for JSON."""
@@ -201,8 +219,17 @@ class TagConfig(TaskConfig):
     def __post_init__(self):
         super().__post_init__()
         _check_choice(self, "head", TAG_HEADS)
-        if len(self.labels) < 2:
-            raise InputError(f"a tagger needs two tags or more. Received: {list(self.labels)}")
+        if len(self.labels) < 1:
+            raise InputError(f"a tagger needs tags or more. Received: {list(self.labels)}")
+
+    @property
+    def has_crf(self) -> bool:
+        """Whether the tags of a row are decoded by a CRF."""
+        return "crf" in self.head
+
+    def bilstm_units(self, config: BertConfig) -> int | None:
+        """The width, in a direction, of the BiLSTM above an encoder; None: there is none."""
+        return config.output_dim // 2 if "bilstm" in self.head else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kbert.config import AnswerConfig, BertConfig, ClassifyConfig, EmbedConfig, FillMaskConfig, TagConfig, TaskConfig
 from kbert.errors import InputError
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """A class of transformers that a task's model opens as."""
-
-    name: str
-    prefix: str
-    """Stands before the names of the encoder's tensors."""
-    pooler: bool
-    """Whether it has a pooler."""
-
-
 ARCHITECTURES = {
-    ClassifyConfig.task: Architecture("BertForSequenceClassification", "bert.", pooler=True),
-    TagConfig.task: Architecture("BertForTokenClassification", "bert.", pooler=False),
-    AnswerConfig.task: Architecture("BertForQuestionAnswering", "bert.", pooler=False),
-    FillMaskConfig.task: Architecture("BertForMaskedLM", "bert.", pooler=False),
-    EmbedConfig.task: Architecture("BertModel", "", pooler=True),
+    ClassifyConfig.task: "BertForSequenceClassification",
+    TagConfig.task: "BertForTokenClassification",
+    AnswerConfig.task: "BertForQuestionAnswering",
+    FillMaskConfig.task: "BertForMaskedLM",
+    EmbedConfig.task: "BertModel",
 }
-ENCODER = Architecture("BertModel", "", pooler=True)
+ENCODER = "BertModel"
 
 _PROBLEMS = {
     "single_label": "single_label_classification",
@@ -41,7 +28,11 @@ _PROBLEMS = {
 def opens_in_transformers(config: BertConfig, task: TaskConfig | None) -> bool:
     """Whether transformers has the whole model; of what it has not, it opens nothing rather than a part."""
     has_head = not isinstance(task, TagConfig) or task.head == "dense"
-    return has_head and config.embedding_dim is None
+    return has_head and (config.encoder_type, config.position_embedding, config.embedding_dim) == (
+        "transformer",
+        "learned",
+        None,
+    )
 
 
 def task_keys(task: TaskConfig) -> dict[str, Any]:

@@ -57,6 +57,9 @@ class BertMaskedLM(Task):
     def _logits(self, vectors):
         return self.head(vectors, self.encoder.embeddings.word.embeddings)
 
+    def default_loss(self):
+        return None
+
     def examples(self, columns, y):
         raise InputError("BertMaskedLM answers, and is not trained by `fit`")
 

@@ -18,7 +18,7 @@ from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import TaskConfig
 from kbert.data.batching import Rows
-from kbert.modeling.encoder import BertEncoder, load_tensors, named_weights
+from kbert.modeling.encoder import load_tensors, make_encoder, named_weights
 from kbert.tasks.inputs import text_columns, to_numpy
 from kbert.tasks.predicting import INPUTS, Engine, chunks, concatenated, in_batches
 from kbert.tasks.trainable import Trainable
@@ -37,6 +37,9 @@ class Task(Trainable):
     Made in the scope of a `tf.distribute` strategy (`kbert.training.strategies`), the model trains on all its devices
     as it does on one: a batch is shared out among them, and its loss is the mean over all of it.
     """
+
+    uses_pooler = False
+    """Whether the head stands on `pooled_output`."""
 
     # === Answers ===
 
@@ -145,8 +148,9 @@ class Task(Trainable):
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, task: TaskConfig, skip_padding: bool | None, **kwargs) -> Self:
         """A model with the checkpoint's encoder, and its head where it has one for the same task."""
-        encoder = BertEncoder(checkpoint.config, skip_padding=skip_padding)
-        if fresh := load_tensors(encoder, checkpoint.tensors):
+        encoder = make_encoder(checkpoint.config, skip_padding)
+        fresh = [name for name in load_tensors(encoder, checkpoint.tensors) if cls.uses_pooler or "pooler" not in name]
+        if fresh:
             _log.warning("the preset has no %s: they start from random values", ", ".join(fresh))
         model = cls(encoder, cls.make_tokenizer(checkpoint), task, **kwargs)
         if checkpoint.task and checkpoint.task.task == task.task:

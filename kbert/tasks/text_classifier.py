@@ -46,6 +46,7 @@ class BertTextClassifier(Task):
     """
 
     task: ClassifyConfig
+    uses_pooler = True
 
     def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: ClassifyConfig, **kwargs: Any):
         super().__init__(encoder, tokenizer, task, **kwargs)

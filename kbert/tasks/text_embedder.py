@@ -15,7 +15,7 @@ from kbert.data.batching import PairedRows
 from kbert.errors import InputError
 from kbert.metrics.correlation import pearson, spearman
 from kbert.modeling.encoder import BertEncoder
-from kbert.modeling.heads import cls_pooling, mean_pooling
+from kbert.modeling.pooling import cls_pooling, mean_pooling
 from kbert.tasks.task import Task
 from kbert.tasks.trainable import Examples
 from kbert.tokenization.tokenizer import BertTokenizer

@@ -67,9 +67,8 @@ class BertTokenClassifier(Task):
         self.stride = default_stride(task.max_length, is_pair=False)
         self._is_continuation = np.array([token.startswith(SUFFIX) for token in tokenizer.vocabulary])
         # === Layers ===
-        bilstm_units = encoder.config.hidden_dim // 2 if "bilstm" in task.head else None
-        self.head = TokenHead(encoder.config, len(task.labels), bilstm_units=bilstm_units, name="head")
-        self.crf = CRF(len(task.labels), name="crf") if "crf" in task.head else None
+        self.head = TokenHead(encoder.config, len(task.labels), task.bilstm_units(encoder.config), name="head")
+        self.crf = CRF(len(task.labels), name="crf") if task.has_crf else None
         self.build()
 
     def build(self, input_shape=None):

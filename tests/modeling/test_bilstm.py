@@ -1,10 +1,11 @@
-"""The BiLSTM against the LSTM's formulas written out in numpy."""
+"""The BiLSTM against the LSTM's formulas written out in numpy, and its graph."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy_bert import bilstm
 
 from kbert.modeling.bilstm import BiLSTM
 
@@ -15,7 +16,7 @@ MASK = (np.arange(T) < LENGTHS[:, None]).astype("int32")
 
 @pytest.fixture(scope="module")
 def layer():
-    layer = BiLSTM(UNITS)
+    layer = BiLSTM(UNITS, name="bilstm")
     layer.build((None, None, D))
     random = np.random.default_rng(3)
     for weight in layer.weights:
@@ -28,30 +29,12 @@ def x():
     return np.random.default_rng(4).normal(size=(B, T, D)).astype("float32")
 
 
-def lstm(x, kernel, recurrent_kernel, bias):
-    """One row by hand, x [T, D]; the gates are input, forget, candidate, output."""
-
-    def sigmoid(z):
-        return 1 / (1 + np.exp(-z))
-
-    h = c = np.zeros(UNITS)
-    outputs = []
-    for vector in x:
-        i, f, g, o = np.split(vector @ kernel + h @ recurrent_kernel + bias, 4)
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
-        outputs.append(h)
-    return np.array(outputs).reshape(-1, UNITS)
-
-
 def test_equals_the_formulas_in_both_directions(layer, x):
-    weights = [weight.numpy().astype("float64") for weight in layer.weights]
+    weights = {weight.path: weight.numpy().astype("float64") for weight in layer.weights}
     got = layer(x, MASK).numpy()
     assert got.shape == (B, T, 2 * UNITS)
     for row, length in enumerate(LENGTHS):
-        real = x[row, :length]
-        expected = np.concatenate([lstm(real, *weights[:3]), lstm(real[::-1], *weights[3:])[::-1]], axis=-1)
-        np.testing.assert_allclose(got[row, :length], expected, atol=1e-6)
+        np.testing.assert_allclose(got[row, :length], bilstm(weights, x[row, :length], "bilstm"), atol=1e-6)
         np.testing.assert_array_equal(got[row, length:], 0)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
 import pytest
+from numpy_bert import activate, bilstm, dense, norm
 
 from kbert.modeling.encoder import named_weights
-from kbert.modeling.heads import ClassificationHead, MaskedLMHead, SpanHead, TokenHead, cls_pooling, mean_pooling
+from kbert.modeling.heads import ClassificationHead, MaskedLMHead, SpanHead, TokenHead
+from kbert.modeling.pooling import cls_pooling, mean_pooling
 
 B, T, C = 5, 7, 3
 MASK = (np.arange(T) < np.array([7, 1, 4, 0, 6])[:, None]).astype("int32")
@@ -33,14 +34,14 @@ def filled(head):
 
 def test_classification(tiny_config, vectors):
     head, weights = filled(ClassificationHead(tiny_config, C, name="classifier"))
-    expected = vectors[:, 0] @ weights["classifier/kernel"] + weights["classifier/bias"]
+    expected = dense(weights, vectors[:, 0], "classifier")
     np.testing.assert_allclose(head(vectors[:, 0]), expected, atol=1e-5)
 
 
 def test_tokens(tiny_config, vectors):
     head, weights = filled(TokenHead(tiny_config, C))
     assert list(weights) == ["classifier/kernel", "classifier/bias"]
-    expected = vectors @ weights["classifier/kernel"] + weights["classifier/bias"]
+    expected = dense(weights, vectors, "classifier")
     np.testing.assert_allclose(head(vectors, MASK), expected, atol=1e-5)
     assert not np.allclose(head(vectors, MASK, training=True), expected, atol=1e-3)  # dropout
 
@@ -48,15 +49,16 @@ def test_tokens(tiny_config, vectors):
 def test_tokens_through_a_bilstm(tiny_config, vectors):
     head, weights = filled(TokenHead(tiny_config, C, bilstm_units=4))
     assert weights["tagger_bilstm/backward/lstm_cell/recurrent_kernel"].shape == (4, 16)
-    between = head.bilstm(vectors, MASK).numpy()
-    expected = between @ weights["classifier/kernel"] + weights["classifier/bias"]
-    np.testing.assert_allclose(head(vectors, MASK), expected, atol=1e-5)
+    got = head(vectors, MASK).numpy()
+    for row, length in enumerate(MASK.sum(1)):
+        expected = dense(weights, bilstm(weights, vectors[row, :length], "tagger_bilstm"), "classifier")
+        np.testing.assert_allclose(got[row, :length], expected, atol=1e-5)
 
 
 def test_spans(tiny_config, vectors):
     head, weights = filled(SpanHead(tiny_config))
     got = head(vectors, MASK, training=True).numpy()
-    expected = vectors @ weights["span/kernel"] + weights["span/bias"]
+    expected = dense(weights, vectors, "span")
     np.testing.assert_allclose(got[MASK == 1], expected[MASK == 1], atol=1e-5)
     assert (got[MASK == 0] < -1e6).all()
     assert np.isfinite(got).all()
@@ -67,10 +69,7 @@ def test_masked_words(tiny_config, vectors, embedding_dim):
     config = dataclasses.replace(tiny_config, embedding_dim=embedding_dim)
     head, weights = filled(MaskedLMHead(config, name="masked_lm"))
     table = np.random.default_rng(3).normal(size=(98, embedding_dim or 12)).astype("float32")
-    x = vectors @ weights["masked_lm_dense/kernel"] + weights["masked_lm_dense/bias"]
-    x = 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + config.layer_norm_epsilon)
-    x = x * weights["masked_lm_layer_norm/gamma"] + weights["masked_lm_layer_norm/beta"]
+    x = norm(config, weights, activate(config, dense(weights, vectors, "masked_lm_dense")), "masked_lm_layer_norm")
     expected = x @ table.T + weights["masked_lm_bias"]
     np.testing.assert_allclose(head(vectors, table), expected, atol=2e-4)
     np.testing.assert_allclose(head(vectors[:, 2], keras.Variable(table)), expected[:, 2], atol=2e-4)
