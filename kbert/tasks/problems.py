@@ -12,7 +12,7 @@ import tensorflow as tf
 from kbert.config import ClassifyConfig
 from kbert.errors import InputError
 from kbert.metrics.classification import classification_metrics, multi_label_metrics
-from kbert.metrics.correlation import pearson, spearman
+from kbert.metrics.correlation import correlation_metrics
 from kbert.tasks.inputs import label_numbers
 
 
@@ -70,7 +70,9 @@ class SingleLabel:
         }
 
     def score(self, answers, targets):
-        return classification_metrics(targets, answers["probabilities"].argmax(-1), len(self.labels))
+        return classification_metrics(
+            targets.tolist(), answers["probabilities"].argmax(-1).tolist(), range(len(self.labels))
+        )
 
 
 class MultiLabel:
@@ -114,7 +116,10 @@ class MultiLabel:
         return {"labels": chosen, "probabilities": tf.sigmoid(logits)}
 
     def score(self, answers, targets):
-        return multi_label_metrics(targets, answers["probabilities"] > 0.5)
+        expected, found = (
+            [np.flatnonzero(row).tolist() for row in rows] for rows in (targets, answers["probabilities"] > 0.5)
+        )
+        return multi_label_metrics(expected, found, range(len(self.labels)))
 
 
 class Regression:
@@ -142,8 +147,7 @@ class Regression:
         return {"value": logits[:, 0]}
 
     def score(self, answers, targets):
-        values, expected = answers["value"], targets[:, 0]
-        return {"pearson": pearson(values, expected), "spearman": spearman(values, expected)}
+        return correlation_metrics(targets[:, 0], answers["value"])
 
 
 def problem_of(task: ClassifyConfig) -> Problem:

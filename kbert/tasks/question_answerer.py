@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from kbert.checkpoints import presets
 from kbert.config import AnswerConfig
 from kbert.data.batching import Rows
 from kbert.errors import InputError
-from kbert.metrics.answers import answer_metrics
+from kbert.metrics.answers import cmrc_metrics, squad2_metrics, squad_metrics
 from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.heads import SpanHead
 from kbert.tasks.predicting import chunks
@@ -25,6 +26,7 @@ from kbert.tokenization.windows import default_stride
 
 _log = logging.getLogger(__name__)
 _NEVER = -1e9
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 Answers = Sequence[tuple[str, int]]
 """The answers to a question that count as right, each with the character of the context where it begins.
@@ -164,8 +166,12 @@ class BertQuestionAnswerer(Task):
         return tf.maximum(tf.reduce_max(sums, axis=1), _NEVER), first, last
 
     def score(self, answers, y):
-        """Exact match and F1, as the evaluation of SQuAD defines them, or for Chinese that of CMRC 2018."""
-        return answer_metrics(answers["answer"].tolist(), [[text for text, _ in row] for row in y])
+        """Exact match and F1, as SQuAD 1.1 and 2.0 define them; for Chinese answers as CMRC 2018 does."""
+        expected, found = [[text for text, _ in row] for row in y], answers["answer"].tolist()
+        if not all(expected):
+            return squad2_metrics(expected, found)
+        is_chinese = [bool(_CHINESE.search(text)) for row in expected for text in row]
+        return (cmrc_metrics if np.mean(is_chinese) > 0.5 else squad_metrics)(expected, found)
 
     # === Folders ===
 

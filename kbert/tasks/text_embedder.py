@@ -13,7 +13,7 @@ from kbert.checkpoints import presets
 from kbert.config import EmbedConfig
 from kbert.data.batching import PairedRows
 from kbert.errors import InputError
-from kbert.metrics.correlation import pearson, spearman
+from kbert.metrics.correlation import correlation_metrics
 from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.pooling import cls_pooling, mean_pooling
 from kbert.tasks.task import Task
@@ -122,8 +122,7 @@ class BertTextEmbedder(Task):
 
     def score(self, answers, y):
         """Pearson's and Spearman's correlation of the `cosine` of pairs with their scores."""
-        scores = np.asarray(y, np.float64)
-        return {name: f(answers["cosine"], scores) for name, f in (("pearson", pearson), ("spearman", spearman))}
+        return correlation_metrics(y, answers["cosine"])
 
     # === Folders ===
 

@@ -17,7 +17,7 @@ from kbert.data.batching import Rows, without_padding
 from kbert.data.schemes import Span
 from kbert.data.tag_scheme import TagScheme
 from kbert.errors import InputError
-from kbert.metrics.entities import span_metrics
+from kbert.metrics.entities import entity_metrics
 from kbert.modeling.crf import CRF, allowed_only, viterbi
 from kbert.modeling.encoder import BertEncoder, named_weights
 from kbert.modeling.heads import TokenHead
@@ -173,7 +173,7 @@ class BertTokenClassifier(Task):
         """Precision, recall and F1 of entities: same characters and label, all types together."""
         found = spans_of_answers(answers)
         expected = [[(s.start, s.end, s.label) for s in row] for row in _spans(y, None, len(found))]
-        return span_metrics(expected, found)
+        return entity_metrics(expected, found)
 
     def answer_rows(self, answers):
         names = ("text", "label", "start", "end", "score")
