@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import TaskConfig
-from kbert.data.batching import TokenizedTexts, batches, distributed, sorted_order, training_order
+from kbert.data.batching import TokenizedTexts, batches, distributed, in_few_shapes, sorted_order, training_order
 from kbert.errors import InputError
 from kbert.modeling.encoder import BertEncoder, named_weights
 from kbert.tasks import datasets
@@ -291,10 +291,16 @@ class Task(keras.Model):
         return [labels] if weights is None else [labels, weights]
 
     def _dataset(self, texts: TokenizedTexts, order: list[np.ndarray], targets: list[np.ndarray]) -> Any:
-        return distributed(self.distribute_strategy, lambda shares: batches(texts, shares.rows(order), *targets))
+        return distributed(
+            self.distribute_strategy, lambda shares: self._shaped(batches(texts, shares.rows(order), *targets))
+        )
 
     def _shared(self, dataset: tf.data.Dataset) -> Any:
-        return distributed(self.distribute_strategy, lambda shares: shares.split(dataset))
+        return distributed(self.distribute_strategy, lambda shares: self._shaped(shares.split(dataset)))
+
+    def _shaped(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        pad_id = self.tokenizer.pad_id
+        return in_few_shapes(dataset, self.task.max_length, pad_id) if self.jit_compile else dataset
 
     def _evaluation(self, data: Any, batch_size: int) -> tuple[Any, int | None]:
         """A dataset to evaluate on, and its number of batches (None where Keras counts them)."""
