@@ -51,7 +51,7 @@ class Task(keras.Model):
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.task = task
-        self._recipe: dict[str, float] | None = None
+        self._recipe: dict[str, Any] | None = None
         self._parts = 1
 
     # === Features ===
@@ -95,9 +95,8 @@ class Task(keras.Model):
     def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
-            self._recipe = {"learning_rate": learning_rate, "warmup_rate": warmup_rate}
-            # `fit` knows the number of steps, and puts its schedule in the place of this one.
-            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)
+            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
+            self._recipe = {"schedule": schedule, "warmup_rate": warmup_rate}
             optimizer = adamw(self.trainable_variables, schedule, weight_decay)
         several = self.distribute_strategy.num_replicas_in_sync > 1
         if self.encoder.skip_padding or several:
@@ -326,13 +325,11 @@ class Task(keras.Model):
         if self._recipe is None:
             return
         warmup_steps = round(self._recipe["warmup_rate"] * total_steps)
-        schedule = LinearWarmupDecay(self._recipe["learning_rate"], total_steps, warmup_steps)
+        self._recipe["schedule"].start(total_steps, warmup_steps)
         optimizer = replicas.inner_optimizer(self.optimizer)
-        optimizer.learning_rate = schedule
         if not initial_step:
             for variable in optimizer.variables:  # the step and both moments, which all start at zero
                 variable.assign(tf.zeros_like(variable.value))
-        self.train_function = None
 
     # === Head ===
 
