@@ -184,3 +184,38 @@ def distributed(
         return make(Shares(range(first, first + number), replicas))
 
     return strategy.distribute_datasets_from_function(of_one_process)
+
+
+def in_few_shapes(dataset: tf.data.Dataset, max_length: int, pad_id: int) -> tf.data.Dataset:
+    """Pad batches further, to one of a few lengths: XLA compiles a step anew for every shape.
+
+    The lengths are 8, 12, 16, 24, 32, 48 and so on to `max_length`: 9 shapes for the sentences of SST-2 instead of 61,
+    with 1.27 times their real tokens instead of 1.05.
+
+    Args:
+        dataset: gives features, int32 [B, T], or a tuple of them and of targets. A target whose last axis is as long as
+            the batch happens to be has a value for each token, and gets -1 for those that are added.
+        max_length: the longest that a row can be.
+        pad_id: what fills `token_ids`.
+    """
+    lengths = tf.constant(few_lengths(max_length))
+
+    @tf.autograph.experimental.do_not_convert
+    def pad(features, *targets):
+        length = tf.shape(features["token_ids"])[-1]
+        missing = lengths[tf.searchsorted(lengths, [length])[0]] - length
+
+        def padded(values, filling):
+            widths = [[0, 0]] * (len(values.shape) - 1) + [[0, missing]]
+            return tf.pad(values, widths, constant_values=filling)
+
+        features = {name: padded(ids, pad_id if name == "token_ids" else 0) for name, ids in features.items()}
+        return features, *(padded(y, -1) if len(y.shape) > 1 and y.shape[-1] is None else y for y in targets)
+
+    return dataset.map(pad if isinstance(dataset.element_spec, tuple) else lambda features: pad(features)[0])
+
+
+def few_lengths(max_length: int) -> list[int]:
+    """8, 12, 16, 24, 32, 48 and so on, each at most half as long again as the one before, and `max_length` at last."""
+    steps = [length for power in range(3, 32) for length in (2**power, 3 * 2 ** (power - 1))]
+    return [*(length for length in steps if length < max_length), max_length]

@@ -22,6 +22,7 @@ from kbert.tasks.plans import Plan, plan_of
 from kbert.tasks.settings import FinetuneSettings, read_toml
 from kbert.tasks.task import Task
 from kbert.training import strategies
+from kbert.training.arithmetic import Arithmetic, arithmetic_for
 from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
 
 _log = logging.getLogger(__name__)
@@ -42,11 +43,12 @@ def finetune(settings: FinetuneSettings) -> dict[str, Any]:
         ConnectionError: another machine of TF_CONFIG has stopped.
     """
     strategy = strategies.strategy_for(settings.devices)
-    with strategies.lost_machines_named(strategy), strategy.scope():
-        return _finetune(settings, strategy)
+    arithmetic = arithmetic_for(strategy, settings.precision, settings.xla)
+    with strategies.lost_machines_named(strategy), strategy.scope(), arithmetic.scope():
+        return _finetune(settings, strategy, arithmetic)
 
 
-def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arithmetic: Arithmetic) -> dict[str, Any]:
     out, writes = Path(settings.out), strategies.is_chief(strategy)
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
@@ -56,6 +58,8 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy) -> d
     record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
     if not strategies.agree(strategy, settings.to_toml() + str(record)):
         raise InputError("the machines of TF_CONFIG have different settings or data: give all of them the same")
+    if not strategies.agree(strategy, str(arithmetic)):
+        raise InputError("the machines of TF_CONFIG have GPUs of different makes: name one --precision for all of them")
     if writes:
         _check_folder(out, settings, record)
     if (out / "config.json").exists():  # comes last of all files
@@ -63,9 +67,12 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy) -> d
         return read_json(out / "metrics.json")
 
     keras.utils.set_random_seed(settings.seed)
-    model = plan.model(train)
+    model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
     model.compile(
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, warmup_rate=settings.warmup_rate
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_rate=settings.warmup_rate,
+        jit_compile=arithmetic.jit_compile,
     )
     if writes:
         _begin_folder(out, settings, record)

@@ -34,8 +34,8 @@ class Plan:
     def check(self, train: Loaded, dev: Loaded) -> None:
         """Refuse files that do not go together, before the time that loading a model takes."""
 
-    def model(self, train: Loaded) -> Task:
-        """The model to train."""
+    def model(self, train: Loaded, skip_padding: bool | None) -> Task:
+        """The model to train; `skip_padding` as in `BertEncoder`."""
         raise NotImplementedError
 
     def fit_options(self, train: Loaded) -> dict[str, Any]:
@@ -57,13 +57,14 @@ class ClassifyPlan(Plan):
         if ("text_pair" in train.columns) != ("text_pair" in dev.columns):
             raise InputError(f"{train.path} and {dev.path} must both have a second text, or neither of them")
 
-    def model(self, train):
+    def model(self, train, skip_padding):
         return BertTextClassifier.from_preset(
             self.settings.model,
             None if self.settings.problem == "regression" else self._labels(train),
             pair="text_pair" in train.columns,
             problem=self.settings.problem,
             max_length=self.settings.max_length,
+            skip_padding=skip_padding,
         )
 
     def fit_options(self, train):
@@ -88,12 +89,13 @@ class TagPlan(Plan):
         if not train.records.types():
             raise InputError(f"{train.path} holds no entity")
 
-    def model(self, train):
+    def model(self, train, skip_padding):
         return BertTokenClassifier.from_preset(
             self.settings.model,
             label_names(train.records.types(), "BIO", outside=train.records.outside),
             head=self.settings.head,
             max_length=self.settings.max_length,
+            skip_padding=skip_padding,
         )
 
 
@@ -105,10 +107,11 @@ class AnswerPlan(Plan):
     def __init__(self, settings: AnswerSettings):
         super().__init__(settings, AnswerFiles())
 
-    def model(self, train):
+    def model(self, train, skip_padding):
         return BertQuestionAnswerer.from_preset(
             self.settings.model,
             max_length=self.settings.max_length,
+            skip_padding=skip_padding,
             max_answer_length=self.settings.max_answer_length,
             no_answer=not all(train.y),
         )
@@ -126,12 +129,13 @@ class EmbedPlan(Plan):
         if dev.y is None:
             raise InputError(f"{dev.path} has no scores, against which an embedder is measured")
 
-    def model(self, train):
+    def model(self, train, skip_padding):
         return BertTextEmbedder.from_preset(
             self.settings.model,
             pooling=self.settings.pooling,
             score_scale=max(map(abs, train.y or [1.0])) or 1.0,
             max_length=self.settings.max_length,
+            skip_padding=skip_padding,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from kbert.config import POOLINGS, TAG_HEADS
 from kbert.errors import InputError
+from kbert.training.arithmetic import PRECISIONS, XLA, check_arithmetic
 from kbert.training.strategies import check_devices
 
 
@@ -21,7 +22,7 @@ def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-_BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard", "devices")
+_BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard", "devices", "xla")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class FinetuneSettings:
     devices: str = _setting(
         "", "cpu, cpu:N (logical CPUs), gpu or gpu:N (default: all GPUs, or the CPU); TF_CONFIG adds machines"
     )
+    precision: str = _setting(
+        "auto", f"{', '.join(PRECISIONS)}: what steps compute in (auto: what suits the devices); weights are float32"
+    )
+    xla: str = _setting(
+        "auto", f"{', '.join(XLA)}: let XLA compile the steps, on padded rows of one device (auto: off)"
+    )
     seed: int = _setting(0, "fixes the fresh weights, dropout and the order of the examples")
     skip_bad_lines: bool = _setting(False, "count bad lines and go on instead of stopping at the first")
     checkpoint_steps: int = _setting(1000, "optimizer steps between checkpoints, besides one after each epoch; 0: none")
@@ -57,6 +64,7 @@ class FinetuneSettings:
             if not getattr(self, name):
                 raise InputError(f"--{name} is missing: give it as a flag or in the file of --config")
         check_devices(self.devices)
+        check_arithmetic(self.precision, self.xla)
         for name in ("epochs", "batch_size", "learning_rate", "gradient_accumulation_steps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{flag(name)} must be more than 0. Received: {getattr(self, name)}")
@@ -66,6 +74,8 @@ class FinetuneSettings:
         for name in ("learning_rate", "weight_decay"):
             if not math.isfinite(getattr(self, name)):
                 raise InputError(f"--{flag(name)} must be a finite number. Received: {getattr(self, name)}")
+        if self.xla == "on" and self.gradient_accumulation_steps > 1:
+            raise InputError("--xla on and --gradient-accumulation-steps do not go together: leave one of them away")
         if not 0 <= self.warmup_rate <= 1:
             raise InputError(f"--warmup-rate must be in [0, 1]. Received: {self.warmup_rate}")
         if self.max_length < 3:

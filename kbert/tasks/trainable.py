@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.config import TaskConfig
-from kbert.data.batching import PairedRows, Rows, batches, distributed, sorted_order, training_order
+from kbert.data.batching import PairedRows, Rows, batches, distributed, in_few_shapes, sorted_order, training_order
 from kbert.errors import InputError
 from kbert.modeling.encoder import BertEncoder
 from kbert.tasks import datasets
@@ -58,7 +58,7 @@ class Trainable(keras.Model):
         self.tokenizer = tokenizer
         self.task = task
         self.total_steps = 0  # of the run that `fit` has last been asked for, those before `initial_step` included
-        self._recipe: dict[str, float] | None = None
+        self._recipe: dict[str, Any] | None = None
         self._parts = 1
 
     # === What the task is ===
@@ -158,9 +158,8 @@ class Trainable(keras.Model):
     def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
-            self._recipe = {"learning_rate": learning_rate, "warmup_rate": warmup_rate}
-            # `fit` knows the number of steps, and puts its schedule in the place of this one.
-            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)
+            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
+            self._recipe = {"schedule": schedule, "warmup_rate": warmup_rate}
             optimizer = adamw(self.trainable_variables, schedule, weight_decay)
         several = self.distribute_strategy.num_replicas_in_sync > 1
         if self.encoder.skip_padding or several:
@@ -326,13 +325,19 @@ class Trainable(keras.Model):
         return [examples.targets] if weights is None else [examples.targets, weights]
 
     def _dataset(self, rows: Rows | PairedRows, order: list[np.ndarray], targets: list[Any]) -> Any:
-        return distributed(self.distribute_strategy, lambda shares: batches(rows, shares.rows(order), *targets))
+        return distributed(
+            self.distribute_strategy, lambda shares: self._shaped(batches(rows, shares.rows(order), *targets))
+        )
 
     def _prepared(self, dataset: tf.data.Dataset, classes: np.ndarray | None = None) -> tf.data.Dataset:
         return datasets.prepared(dataset, self.input_names, self.features, self.dataset_targets, classes)
 
     def _shared(self, dataset: tf.data.Dataset) -> Any:
-        return distributed(self.distribute_strategy, lambda shares: shares.split(dataset))
+        return distributed(self.distribute_strategy, lambda shares: self._shaped(shares.split(dataset)))
+
+    def _shaped(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        pad_id = self.tokenizer.pad_id
+        return in_few_shapes(dataset, self.task.max_length, pad_id) if self.jit_compile else dataset
 
     def _evaluation(self, data: Any, batch_size: int) -> tuple[Any, int | None]:
         """A dataset to evaluate on, and its number of batches (None where Keras counts them)."""
@@ -358,10 +363,8 @@ class Trainable(keras.Model):
         if self._recipe is None:
             return
         warmup_steps = round(self._recipe["warmup_rate"] * total_steps)
-        schedule = LinearWarmupDecay(self._recipe["learning_rate"], total_steps, warmup_steps)
+        self._recipe["schedule"].start(total_steps, warmup_steps)
         optimizer = replicas.inner_optimizer(self.optimizer)
-        optimizer.learning_rate = schedule
         if not initial_step:
             for variable in optimizer.variables:  # the step and both moments, which all start at zero
                 variable.assign(tf.zeros_like(variable.value))
-        self.train_function = None

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from kbert.errors import InputError
 from kbert.files import new_folder, read_json, write_json
+from kbert.training.replicas import inner_optimizer
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -150,7 +151,10 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Every variable that the rest of a run depends on, by a name that does not change from process to process."""
     own = [v for v in model.variables if not any(v is m for m in model.metrics_variables)]
     named = {f"model/{i}": variable for i, variable in enumerate(own)}
-    return named | {f"optimizer/{i}": variable for i, variable in enumerate(model.optimizer.variables)}
+    optimizer = inner_optimizer(model.optimizer)
+    named |= {f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)}
+    scaling = model.optimizer.variables[: -len(optimizer.variables)]  # of the loss, in mixed_float16
+    return named | {f"loss_scale/{i}": variable for i, variable in enumerate(scaling)}
 
 
 def _metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -159,6 +163,8 @@ def _metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 def _assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
     for name, variable in variables.items():
+        if name not in arrays and name.startswith("loss_scale/"):
+            continue  # the run began on devices that need none
         if tuple(variable.shape) != arrays[name].shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, the model has {tuple(variable.shape)}")
         variable.assign(arrays[name])

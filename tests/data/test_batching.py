@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kbert.config import TokenizerConfig
-from kbert.data.batching import Rows, batches, sorted_order, training_order
+from kbert.data.batching import Rows, batches, few_lengths, in_few_shapes, sorted_order, training_order
 from kbert.tokenization.tokenizer import BertTokenizer
 
 
@@ -64,3 +64,36 @@ def test_targets_of_tokens_are_padded_like_the_tokens(tokenizer):
     (_, labels), (features, none) = batches(rows, [np.array([2, 0]), np.array([], int)], numbers)
     assert labels.numpy().tolist() == [[0, 1, -1, -1], [0, 1, 2, 3]]
     assert none.shape == features["token_ids"].shape == (0, 1)
+
+
+def test_few_lengths():
+    assert few_lengths(100) == [8, 12, 16, 24, 32, 48, 64, 96, 100]
+    assert few_lengths(64) == [8, 12, 16, 24, 32, 48, 64]
+    assert few_lengths(5) == [5]
+
+
+def test_batches_in_few_shapes_hold_the_same():
+    """Beside features: a class per row, a class per token, and two numbers per row."""
+    lengths = [3, 8, 9, 13, 25, 29]
+
+    def element(length):
+        ids = tf.ones([2, length], tf.int32)
+        features = {"token_ids": ids * 7, "segment_ids": ids, "padding_mask": ids}
+        return features, tf.constant([1, 2]), ids * 5, tf.ones([2, 2], tf.int32)
+
+    dataset = tf.data.Dataset.from_tensor_slices(lengths).map(element)
+    for length, batch in zip(lengths, in_few_shapes(dataset, max_length=29, pad_id=4), strict=True):
+        features, classes, tags, pairs = batch
+        shape = (2, {3: 8, 8: 8, 9: 12, 13: 16, 25: 29, 29: 29}[length])
+        for values, real, filling in (
+            (features["token_ids"], 7, 4),
+            (features["segment_ids"], 1, 0),
+            (features["padding_mask"], 1, 0),
+            (tags, 5, -1),
+        ):
+            expected = np.full(shape, filling)
+            expected[:, :length] = real
+            np.testing.assert_array_equal(values, expected)
+        assert (classes.shape, pairs.shape) == ((2,), (2, 2))
+    (alone,) = in_few_shapes(dataset.take(1).map(lambda *parts: parts[0]), 29, 4)
+    assert alone["token_ids"].shape == (2, 8)

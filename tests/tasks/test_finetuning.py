@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -18,6 +19,7 @@ from kbert.tasks import finetuning
 from kbert.tasks.finetuning import finetune
 from kbert.tasks.plans import sorted_labels
 from kbert.tasks.settings import ClassifySettings, read_toml
+from kbert.training.arithmetic import Arithmetic
 from kbert.training.callbacks import Resuming
 
 
@@ -126,6 +128,50 @@ def test_accumulation_counts_optimizer_steps_and_goes_on_elsewhere(settings, tmp
         assert [row["step"] for row in csv.DictReader(file)] == ["5", "10", "15"]
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """The models that runs have trained."""
+    models = []
+    train = finetuning._train
+    monkeypatch.setattr(finetuning, "_train", lambda model, *rest: models.append(model) or train(model, *rest))
+    return models
+
+
+def test_precision_and_xla_are_kept(settings, trained, tmp_path):
+    finetune(dataclasses.replace(settings, epochs=1))
+    changed = dataclasses.replace(settings, out=str(tmp_path / "other"), epochs=1, precision="mixed_float16")
+    finetune(dataclasses.replace(changed, batch_size=19, xla="on"))
+    for model, policy, jit_compile in zip(trained, ("float32", "mixed_float16"), (False, True), strict=True):
+        assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {policy}
+        assert (model.jit_compile, model.encoder.skip_padding) == (jit_compile, not jit_compile)
+    assert {array.dtype.name for array in weights(tmp_path / "other").values()} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    finetune(dataclasses.replace(changed, batch_size=19, xla="off"))  # the finished run, given again
+    with pytest.raises(InputError, match="--precision 'mixed_float16', now 'auto'"):
+        finetune(dataclasses.replace(changed, batch_size=19, precision="auto"))
+
+
+@pytest.mark.parametrize("policies", [("float32", "mixed_float16"), ("mixed_float16", "float32")])
+def test_a_run_goes_on_where_the_devices_want_another_precision(settings, tmp_path, monkeypatch, trained, policies):
+    class Stop(Resuming):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    for i, policy in enumerate(policies):
+        with monkeypatch.context() as patch:
+            patch.setattr(finetuning, "arithmetic_for", lambda *_, policy=policy: Arithmetic(policy, False))
+            if i:
+                finetune(settings)
+            else:
+                patch.setattr(finetuning, "Resuming", Stop)
+                with pytest.raises(KeyboardInterrupt):
+                    finetune(settings)
+    assert [model.dtype_policy.name for model in trained] == list(policies)
+    assert (tmp_path / "run" / "config.json").exists()
+    assert trained[1].optimizer.iterations.numpy() == 15
+
+
 def test_a_finished_run_is_not_repeated(settings, tmp_path, monkeypatch):
     metrics = finetune(settings)
     monkeypatch.setattr(finetuning, "_train", None)
@@ -224,6 +270,9 @@ def test_tensorboard_logs(settings, tmp_path):
         ({"max_length": 2}, "--max-length must be 3 or more"),
         ({"devices": "tpu"}, "--devices must be cpu, cpu:N, gpu or gpu:N"),
         ({"gradient_accumulation_steps": 0}, "--gradient-accumulation-steps must be more than 0"),
+        ({"precision": "half"}, "--precision must be one of auto, float32, mixed_bfloat16, mixed_float16"),
+        ({"xla": "maybe"}, "--xla must be one of auto, on, off"),
+        ({"xla": "on", "gradient_accumulation_steps": 2}, "--xla on and --gradient-accumulation-steps do not go"),
     ],
 )
 def test_settings_that_make_no_run(settings, changes, message):

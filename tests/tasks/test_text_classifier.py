@@ -10,6 +10,7 @@ import tensorflow as tf
 import kbert
 from kbert.data.readers import read_texts
 from kbert.errors import InputError
+from kbert.training import steps as training_steps
 from kbert.training.replicas import check_compiled
 
 LABELS = ["negative", "positive"]
@@ -156,6 +157,22 @@ def test_the_learning_rate_follows_the_steps_of_the_fit(model, reviews):
         rates.clear()
         model.fit(train.texts, train.labels, batch_size=4, epochs=2, verbose=0, callbacks=[Rate()])
         np.testing.assert_allclose(rates, [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125], atol=1e-6)
+
+
+def test_a_second_fit_traces_no_graph(model, reviews, monkeypatch):
+    train, _ = reviews
+    traced = []
+    step = training_steps.train_step
+    monkeypatch.setattr(training_steps, "train_step", lambda *arguments: traced.append(1) or step(*arguments))
+    model.compile(learning_rate=0.01)
+    for epochs in (2, 1, 3):
+        model.fit(train.texts, train.labels, batch_size=4, epochs=epochs, verbose=0)
+        assert model.optimizer.iterations.numpy() == 5 * epochs
+    first = len(traced)
+    model.fit(train.texts, train.labels, batch_size=7, verbose=0)
+    assert len(traced) == first == 1
+    model.fit(train.texts, train.labels, batch_size=2, gradient_accumulation_steps=2, verbose=0)
+    assert len(traced) == 2
 
 
 # === Inputs that do not fit ===
