@@ -16,19 +16,20 @@ from tqdm import tqdm
 
 from kbert.errors import InputError
 from kbert.files import new_folder, read_json, write_json
+from kbert.training.replicas import inner_optimizer
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar on stderr over all steps of a run, with the running loss and metrics."""
+    """One bar on stderr over all steps of a run (the model's `total_steps`), with the running loss and metrics."""
 
-    def __init__(self, total_steps: int, initial_step: int = 0):
+    def __init__(self, initial_step: int = 0):
         super().__init__()
-        self.total_steps, self.initial_step = total_steps, initial_step
+        self.initial_step = initial_step
         self._bar: Any = None
 
     def on_train_begin(self, logs=None):
         if self._bar is None:
-            self._bar = tqdm(total=self.total_steps, initial=self.initial_step, unit="step", file=sys.stderr)
+            self._bar = tqdm(total=self.model.total_steps, initial=self.initial_step, unit="step", file=sys.stderr)
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update()
@@ -150,7 +151,10 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Every variable that the rest of a run depends on, by a name that does not change from process to process."""
     own = [v for v in model.variables if not any(v is m for m in model.metrics_variables)]
     named = {f"model/{i}": variable for i, variable in enumerate(own)}
-    return named | {f"optimizer/{i}": variable for i, variable in enumerate(model.optimizer.variables)}
+    optimizer = inner_optimizer(model.optimizer)
+    named |= {f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)}
+    scaling = model.optimizer.variables[: -len(optimizer.variables)]  # of the loss, in mixed_float16
+    return named | {f"loss_scale/{i}": variable for i, variable in enumerate(scaling)}
 
 
 def _metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -160,6 +164,8 @@ def _metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
 def assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
     """Give variables the arrays of the same names; KeyError for one that is missing, ValueError for another shape."""
     for name, variable in variables.items():
+        if name not in arrays and name.startswith("loss_scale/"):
+            continue  # the run began on devices that need none
         if tuple(variable.shape) != arrays[name].shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, the model has {tuple(variable.shape)}")
         variable.assign(arrays[name])

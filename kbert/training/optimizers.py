@@ -16,6 +16,8 @@ NOT_DECAYED = ("bias", "gamma", "beta")
 class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that rises linearly from 0 to its peak, then falls linearly to 0.
 
+    The steps are variables, so that a traced training step serves runs of any length.
+
     Args:
         peak: float, the learning rate at the end of the warm-up.
         total_steps: int, optimizer steps of the whole run.
@@ -24,16 +26,23 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak: float, total_steps: int, warmup_steps: int):
         super().__init__()
-        self.peak, self.total_steps, self.warmup_steps = peak, total_steps, warmup_steps
+        self.peak = peak
+        self._steps = keras.Variable([total_steps, warmup_steps], dtype="float32", trainable=False, name="steps")
+
+    def start(self, total_steps: int, warmup_steps: int) -> None:
+        """Begin a run of so many steps."""
+        self._steps.assign([total_steps, warmup_steps])
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        rise = step / max(self.warmup_steps, 1)
-        fall = (self.total_steps - step) / max(self.total_steps - self.warmup_steps, 1)
-        return self.peak * ops.clip(ops.minimum(rise, fall) if self.warmup_steps else fall, 0.0, 1.0)
+        total, warmup = ops.unstack(self._steps)
+        rise = ops.where(warmup > 0, step / ops.maximum(warmup, 1.0), 1.0)
+        fall = (total - step) / ops.maximum(total - warmup, 1.0)
+        return self.peak * ops.clip(ops.minimum(rise, fall), 0.0, 1.0)
 
     def get_config(self):
-        return {"peak": self.peak, "total_steps": self.total_steps, "warmup_steps": self.warmup_steps}
+        total_steps, warmup_steps = (int(steps) for steps in self._steps.numpy())
+        return {"peak": self.peak, "total_steps": total_steps, "warmup_steps": warmup_steps}
 
 
 @keras.saving.register_keras_serializable("kbert")

@@ -130,6 +130,8 @@ def check_compiled(model: keras.Model) -> None:
     """
     if model.steps_per_execution > 1:
         raise InputError("steps_per_execution must be 1 on several devices")
+    if model.jit_compile:
+        raise InputError("jit_compile must be off on several devices")
     optimizer = inner_optimizer(model.optimizer)
     if isinstance(optimizer, AdamW):
         return

@@ -36,7 +36,12 @@ def train_step(model: Any, batch: Any, parts: int = 1) -> dict[str, tf.Tensor]:
 
     Returns:
         The metrics over the epoch so far, on all replicas.
+
+    Raises:
+        InputError: several parts of a step that XLA compiles, or losses that are no item's.
     """
+    if parts > 1 and model.jit_compile:
+        raise InputError("gradient_accumulation_steps must be 1 where XLA compiles the step: the last part is shorter")
     variables = model.trainable_variables
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     total = replicas.summed(tf.reduce_sum(model.item_weights(y, sample_weight)))

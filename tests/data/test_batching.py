@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kbert.config import TokenizerConfig
-from kbert.data.batching import TokenizedTexts, batches, sorted_order, training_order
+from kbert.data.batching import Rows, batches, few_lengths, in_few_shapes, sorted_order, training_order
 from kbert.tokenization.tokenizer import BertTokenizer
 
 
@@ -44,10 +45,12 @@ def test_the_longest_come_first_for_prediction():
 
 def test_a_batch_is_what_the_tokenizer_gives(tokenizer):
     texts = ["good film", "the plot was not very dull , fine", "我爱电影", "", "un"]
-    tokenized = TokenizedTexts.from_texts(tokenizer, texts, None, max_length=6)
-    assert tokenized.lengths().tolist() == [4, 6, 6, 2, 3]
+    rows = Rows.from_features(
+        [tokenizer(texts[:2], max_length=6), tokenizer(texts[2:], max_length=6)], tokenizer.pad_id
+    )
+    assert rows.lengths().tolist() == [4, 6, 6, 2, 3]
     order = [np.array([3, 0]), np.array([2, 1, 4])]
-    for batch, (features, labels) in zip(order, batches(tokenized, order, np.arange(5)), strict=True):
+    for batch, (features, labels) in zip(order, batches(rows, order, np.arange(5)), strict=True):
         expected = tokenizer([texts[i] for i in batch], max_length=6)
         assert labels.numpy().tolist() == batch.tolist()
         assert features.keys() == expected.keys()
@@ -55,12 +58,42 @@ def test_a_batch_is_what_the_tokenizer_gives(tokenizer):
             np.testing.assert_array_equal(features[name], expected[name])
 
 
-def test_pairs_are_truncated_as_the_tokenizer_does(tokenizer):
-    first = ["good " * 9, "bad film", "a " * 20]
-    second = ["the plot", "was " * 12, "not " * 21]
-    tokenized = TokenizedTexts.from_texts(tokenizer, first, second, max_length=11)
-    (features,) = batches(tokenized, [np.arange(3)])
-    expected = tokenizer(first, second, max_length=11)
-    for name in expected:
-        np.testing.assert_array_equal(features[name], expected[name])
-    assert tokenized.lengths().tolist() == features["padding_mask"].numpy().sum(1).tolist()
+def test_targets_of_tokens_are_padded_like_the_tokens(tokenizer):
+    rows = Rows.from_features([tokenizer(["good film", "the plot was not very dull , fine", ""])], tokenizer.pad_id)
+    numbers = tf.ragged.range([4, 10, 2])
+    (_, labels), (features, none) = batches(rows, [np.array([2, 0]), np.array([], int)], numbers)
+    assert labels.numpy().tolist() == [[0, 1, -1, -1], [0, 1, 2, 3]]
+    assert none.shape == features["token_ids"].shape == (0, 1)
+
+
+def test_few_lengths():
+    assert few_lengths(100) == [8, 12, 16, 24, 32, 48, 64, 96, 100]
+    assert few_lengths(64) == [8, 12, 16, 24, 32, 48, 64]
+    assert few_lengths(5) == [5]
+
+
+def test_batches_in_few_shapes_hold_the_same():
+    """Beside features: a class per row, a class per token, and two numbers per row."""
+    lengths = [3, 8, 9, 13, 25, 29]
+
+    def element(length):
+        ids = tf.ones([2, length], tf.int32)
+        features = {"token_ids": ids * 7, "segment_ids": ids, "padding_mask": ids}
+        return features, tf.constant([1, 2]), ids * 5, tf.ones([2, 2], tf.int32)
+
+    dataset = tf.data.Dataset.from_tensor_slices(lengths).map(element)
+    for length, batch in zip(lengths, in_few_shapes(dataset, max_length=29, pad_id=4), strict=True):
+        features, classes, tags, pairs = batch
+        shape = (2, {3: 8, 8: 8, 9: 12, 13: 16, 25: 29, 29: 29}[length])
+        for values, real, filling in (
+            (features["token_ids"], 7, 4),
+            (features["segment_ids"], 1, 0),
+            (features["padding_mask"], 1, 0),
+            (tags, 5, -1),
+        ):
+            expected = np.full(shape, filling)
+            expected[:, :length] = real
+            np.testing.assert_array_equal(values, expected)
+        assert (classes.shape, pairs.shape) == ((2,), (2, 2))
+    (alone,) = in_few_shapes(dataset.take(1).map(lambda *parts: parts[0]), 29, 4)
+    assert alone["token_ids"].shape == (2, 8)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import kbert
 from kbert.data.readers import read_texts
 from kbert.errors import InputError
+from kbert.training import steps as training_steps
 from kbert.training.replicas import check_compiled
 
 LABELS = ["negative", "positive"]
@@ -158,6 +159,22 @@ def test_the_learning_rate_follows_the_steps_of_the_fit(model, reviews):
         np.testing.assert_allclose(rates, [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125], atol=1e-6)
 
 
+def test_a_second_fit_traces_no_graph(model, reviews, monkeypatch):
+    train, _ = reviews
+    traced = []
+    step = training_steps.train_step
+    monkeypatch.setattr(training_steps, "train_step", lambda *arguments: traced.append(1) or step(*arguments))
+    model.compile(learning_rate=0.01)
+    for epochs in (2, 1, 3):
+        model.fit(train.texts, train.labels, batch_size=4, epochs=epochs, verbose=0)
+        assert model.optimizer.iterations.numpy() == 5 * epochs
+    first = len(traced)
+    model.fit(train.texts, train.labels, batch_size=7, verbose=0)
+    assert len(traced) == first == 1
+    model.fit(train.texts, train.labels, batch_size=2, gradient_accumulation_steps=2, verbose=0)
+    assert len(traced) == 2
+
+
 # === Inputs that do not fit ===
 
 
@@ -206,7 +223,7 @@ def test_a_dataset_without_labels(model):
 
 
 def test_a_dataset_cannot_be_continued(model):
-    with pytest.raises(InputError, match="initial_step needs"):
+    with pytest.raises(InputError, match="initial_step and sample_weight need"):
         model.fit(tf.data.Dataset.from_tensors((["good"], ["positive"])), initial_step=1, verbose=0)
 
 
@@ -281,7 +298,7 @@ def test_weights_and_sizes_that_make_no_run(model, arguments, message):
 
 
 def test_sample_weight_beside_a_dataset(model):
-    with pytest.raises(InputError, match="a tf.data gives sample_weight itself"):
+    with pytest.raises(InputError, match="gives sample_weight as the third"):
         model.fit(tf.data.Dataset.from_tensors((["good"], ["positive"])), sample_weight=[1.0], verbose=0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kbert.training.optimizers import LinearWarmupDecay, adamw
 
@@ -18,6 +19,16 @@ def test_schedule(step, expected):
 
 def test_schedule_without_warmup_starts_at_the_peak():
     assert float(LinearWarmupDecay(0.2, total_steps=4, warmup_steps=0)(0)) == pytest.approx(0.2)
+
+
+def test_a_schedule_starts_again():
+    schedule = LinearWarmupDecay(0.2, total_steps=4, warmup_steps=0)
+    rate = tf.function(schedule, input_signature=[tf.TensorSpec([], tf.int64)])
+    assert float(rate(1)) == pytest.approx(0.15)
+    schedule.start(total_steps=20, warmup_steps=10)
+    assert [float(rate(step)) for step in (1, 10, 15)] == pytest.approx([0.02, 0.2, 0.1])
+    again = LinearWarmupDecay.from_config(schedule.get_config())
+    assert float(again(15)) == pytest.approx(0.1)
 
 
 def test_adamw_follows_the_formula():
