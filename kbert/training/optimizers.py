@@ -64,9 +64,9 @@ class AdamW(keras.optimizers.AdamW):
         step = tf.cast(self.iterations + 1, dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         return tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
+            var=handle(variable),
+            m=handle(self._momentums[index]),
+            v=handle(self._velocities[index]),
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
             lr=tf.cast(learning_rate, dtype),
@@ -77,7 +77,7 @@ class AdamW(keras.optimizers.AdamW):
         )
 
 
-def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
+def handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
     """The resource behind a variable."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
