@@ -100,7 +100,7 @@ class Resuming(keras.callbacks.Callback):
             arrays = safetensors.numpy.load_file(state / "variables.safetensors")
             content = read_json(state / "state.json")
             self.history, self.step = content["history"], content["step"]
-            _assign(_variables(model), arrays)
+            assign(_variables(model), arrays)
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
                 f"{state} does not fit this run or is damaged ({error}): remove {self.folder} to start again"
@@ -161,7 +161,8 @@ def _metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
     return {f"metrics/{i}": variable for i, variable in enumerate(model.metrics_variables)}
 
 
-def _assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
+def assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
+    """Give variables the arrays of the same names; KeyError for one that is missing, ValueError for another shape."""
     for name, variable in variables.items():
         if name not in arrays and name.startswith("loss_scale/"):
             continue  # the run began on devices that need none

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -51,25 +52,44 @@ class AdamW(keras.optimizers.AdamW):
 
     Keras' own sums them inside, after it has clipped what each replica has; this one clips the sum. And it updates a
     weight and both its moments in one pass over memory where Keras takes ten.
+
+    Args:
+        *args: as in `keras.optimizers.AdamW`.
+        rate_factors: by the path of a weight, what its learning rate, and so its decay, is multiplied by; 1 for others.
+        **kwargs: as in `keras.optimizers.AdamW`.
     """
+
+    def __init__(self, *args: Any, rate_factors: Mapping[str, float] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.rate_factors = dict(rate_factors or {})
+
+    def get_config(self):
+        return {**super().get_config(), "rate_factors": dict(self.rate_factors)}
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` decays each weight at its own rate."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.amsgrad:
-            return super().update_step(gradient, variable, learning_rate)
         index = self._get_variable_index(variable)
         dtype = variable.dtype
+        factor = self.rate_factors.get(self._trainable_variables[index].path, 1.0)
+        learning_rate = tf.cast(learning_rate, dtype) * factor
+        if self.weight_decay and self._use_weight_decay(variable):
+            variable.assign_sub(variable * (self.weight_decay * learning_rate))
+        if self.amsgrad:
+            return super().update_step(gradient, variable, learning_rate)
         step = tf.cast(self.iterations + 1, dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         return tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
+            var=handle(variable),
+            m=handle(self._momentums[index]),
+            v=handle(self._velocities[index]),
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
-            lr=tf.cast(learning_rate, dtype),
+            lr=learning_rate,
             beta1=beta_1,
             beta2=beta_2,
             epsilon=tf.constant(self.epsilon, dtype),
@@ -77,7 +97,7 @@ class AdamW(keras.optimizers.AdamW):
         )
 
 
-def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
+def handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
     """The resource behind a variable."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
@@ -87,6 +107,7 @@ def adamw(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float = 0.01,
     clip_norm: float = 1.0,
+    rate_factors: Mapping[str, float] | None = None,
 ) -> AdamW:
     """AdamW (Loshchilov & Hutter 2019) as BERT is fine-tuned with it.
 
@@ -95,8 +116,11 @@ def adamw(
         learning_rate: a float or a schedule over optimizer steps.
         weight_decay: decoupled decay, a fraction of the learning rate per step.
         clip_norm: largest norm of all gradients together.
+        rate_factors: as in `AdamW`.
     """
-    optimizer = AdamW(learning_rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip_norm)
+    optimizer = AdamW(
+        learning_rate, weight_decay=weight_decay, epsilon=1e-8, global_clipnorm=clip_norm, rate_factors=rate_factors
+    )
     variables = list(variables)
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if v.path.endswith(NOT_DECAYED)])
     optimizer.build(variables)

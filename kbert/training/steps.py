@@ -7,6 +7,7 @@ computed: the sum of weighted losses over the sum of weights, each summed over a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
@@ -26,13 +27,67 @@ class ItemModel(Protocol):
         """The loss of each item, float32, in the shape of `item_weights`."""
 
 
-def train_step(model: Any, batch: Any, parts: int = 1) -> dict[str, tf.Tensor]:
+Losses = Callable[[Any, Any, Any], tuple[tf.Tensor, Any]]
+"""Of an `ItemModel`, inputs and labels: the loss of each item in training, as `item_losses`, and the outputs."""
+
+
+def one_pass(model: Any, x: Any, y: Any) -> tuple[tf.Tensor, Any]:
+    """The losses of the model as it is."""
+    y_pred = model(x, training=True)
+    return model.item_losses(y, y_pred), y_pred
+
+
+class Batch:
+    """A batch that a model is to learn from, or a replica's share of it.
+
+    Args:
+        model: an `ItemModel`.
+        data: tuple of x, y and perhaps sample weights, whose tensors have the same number of rows.
+        parts: how many parts the share is computed in, one after another.
+        losses: what the model is to make small.
+    """
+
+    def __init__(self, model: Any, data: Any, parts: int = 1, losses: Losses = one_pass):
+        self.model, self.data, self.parts, self.losses = model, data, parts, losses
+        self.variables = model.trainable_variables
+        _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._total = replicas.summed(tf.reduce_sum(model.item_weights(y, sample_weight)))
+
+    def gradients(self, counted: bool = True) -> list[tf.Tensor | None]:
+        """The gradients of the loss of the whole batch, on all replicas, one for each of `variables`.
+
+        Args:
+            counted: whether the model's metrics count the batch, which they are to do once.
+        """
+
+        def of_part(part):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part)
+            with tf.GradientTape() as tape:
+                losses, y_pred = self.losses(self.model, x, y)
+                losses, weights = _flat(self.model, losses, y, sample_weight)
+                loss = tf.math.divide_no_nan(tf.tensordot(losses, weights, 1), self._total)
+                loss = self.model.optimizer.scale_loss(loss)
+            if counted:
+                _update_metrics(self.model, x, y, y_pred, losses, weights)
+            return replicas.gradients(tape, loss, self.variables)
+
+        found = replicas.accumulated(of_part, self.data, self.parts, self.variables)
+        return replicas.summed_present(found)
+
+
+Gradients = Callable[[Batch], list[tf.Tensor | None]]
+"""Of a batch: what the optimizer is to apply, the same on all replicas."""
+
+
+def train_step(
+    model: Any, data: Any, parts: int = 1, losses: Losses = one_pass, gradients: Gradients = Batch.gradients
+) -> dict[str, tf.Tensor]:
     """Update the weights by one batch; every replica calls it with its share.
 
     Args:
         model: an `ItemModel`.
-        batch: tuple of x, y and perhaps sample weights, whose tensors have the same number of rows.
-        parts: how many parts the share is computed in, one after another.
+        data: as for `Batch`; so are `parts` and `losses`.
+        gradients: gives the optimizer its gradients, by default those of the batch.
 
     Returns:
         The metrics over the epoch so far, on all replicas.
@@ -42,40 +97,27 @@ def train_step(model: Any, batch: Any, parts: int = 1) -> dict[str, tf.Tensor]:
     """
     if parts > 1 and model.jit_compile:
         raise InputError("gradient_accumulation_steps must be 1 where XLA compiles the step: the last part is shorter")
-    variables = model.trainable_variables
-    _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    total = replicas.summed(tf.reduce_sum(model.item_weights(y, sample_weight)))
-
-    def gradients_of(part):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part)
-        with tf.GradientTape() as tape:
-            losses, weights, y_pred = _losses(model, x, y, sample_weight, training=True)
-            loss = tf.math.divide_no_nan(tf.tensordot(losses, weights, 1), total)
-            loss = model.optimizer.scale_loss(loss)
-        _update_metrics(model, x, y, y_pred, losses, weights)
-        return replicas.gradients(tape, loss, variables)
-
-    gradients = replicas.accumulated(gradients_of, batch, parts, variables)
-    replicas.apply_gradients(model.optimizer, replicas.summed_present(gradients), variables)
+    batch = Batch(model, data, parts, losses)
+    replicas.apply_gradients(model.optimizer, gradients(batch), batch.variables)
     return _metrics(model)
 
 
 def test_step(model: Any, batch: Any) -> dict[str, tf.Tensor]:
     """Count one batch in the metrics; as `train_step`."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    losses, weights, y_pred = _losses(model, x, y, sample_weight, training=False)
+    y_pred = model(x, training=False)
+    losses, weights = _flat(model, model.item_losses(y, y_pred), y, sample_weight)
     _update_metrics(model, x, y, y_pred, losses, weights)
     return _metrics(model)
 
 
-def _losses(model, x, y, sample_weight, training):
-    """The losses and the weights of all items, both float32 [items], and the outputs."""
-    y_pred = model(x, training=training)
+def _flat(model, losses, y, sample_weight):
+    """The losses and the weights of all items, both float32 [items]."""
     if model.losses:
         raise InputError("losses from add_loss or regularizers are not counted here: return them from item_losses")
-    losses, weights = model.item_losses(y, y_pred), model.item_weights(y, sample_weight)
+    weights = model.item_weights(y, sample_weight)
     losses.shape.assert_is_compatible_with(weights.shape)
-    return tf.reshape(losses, [-1]), tf.reshape(weights, [-1]), y_pred
+    return tf.reshape(losses, [-1]), tf.reshape(weights, [-1])
 
 
 def _update_metrics(model, x, y, y_pred, losses, weights):

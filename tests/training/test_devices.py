@@ -77,6 +77,7 @@ def weights(runs, name):
     [
         ("classify-2-1", "classify-1-1"),
         ("classify-3-4", "classify-1-1"),
+        ("adversarial-3-4", "adversarial-1-1"),
         ("tag-3-1", "tag-1-1"),
         ("strings-2-2", "strings-1-2"),
     ],

@@ -70,6 +70,17 @@ def classifier(strategy, **changes):
         return kbert.BertTextClassifier(kbert.BertEncoder(config(**changes)), tokenizer(), task)
 
 
+def adversarial_classifier(strategy):
+    """A classifier whose word embeddings are moved in training."""
+    from kbert.training import steps
+    from kbert.training.adversarial import FGM
+
+    model = classifier(strategy)
+    move = FGM(model.encoder.embeddings.word.embeddings, epsilon=0.5)
+    model.train_step = lambda data: steps.train_step(model, data, model._parts, gradients=move)
+    return model
+
+
 def token_tagger(strategy):
     import keras
     import tensorflow as tf
@@ -169,8 +180,8 @@ def dropout_between_devices(strategy) -> dict[str, float]:
 
 # By the number of logical CPUs: (devices, gradient_accumulation_steps). A process has one number of devices above 1.
 RUNS = {
-    2: {"classify": ((1, 1), (2, 1)), "tag": ((1, 1),), "strings": ((1, 2), (2, 2))},
-    3: {"classify": ((3, 4),), "tag": ((3, 1),), "strings": ()},
+    2: {"classify": ((1, 1), (2, 1)), "adversarial": ((1, 1),), "tag": ((1, 1),), "strings": ((1, 2), (2, 2))},
+    3: {"classify": ((3, 4),), "adversarial": ((3, 4),), "tag": ((3, 1),), "strings": ()},
 }
 
 
@@ -188,6 +199,9 @@ def main(cpus: int, folder: Path) -> None:
         fitted = train(model, classes, parts, class_weight=CLASS_WEIGHT, validation_data=validation)
         evaluate(model, classes, fitted)
         keep(model, fitted, folder / f"classify-{devices}-{parts}.npz")
+    for devices, parts in RUNS[cpus]["adversarial"]:
+        model = adversarial_classifier(strategy_for(f"cpu:{devices}"))
+        keep(model, train(model, classes, parts), folder / f"adversarial-{devices}-{parts}.npz")
     for devices, parts in RUNS[cpus]["tag"]:
         model = token_tagger(strategy_for(f"cpu:{devices}"))
         keep(model, train(model, tags, parts), folder / f"tag-{devices}-{parts}.npz")
