@@ -53,6 +53,10 @@ class BiLSTMEncoder(keras.Model):
         self.bilstm.build((None, None, self.config.hidden_dim))
         self.pooler.build((None, self.config.output_dim))
 
+    def stack(self) -> list[keras.layers.Layer]:
+        """The layers from the bottom up."""
+        return [self.embeddings, self.attention, self.bilstm]
+
     @property
     def output_dim(self) -> int:
         """Width of the vectors that `call` gives."""

@@ -72,6 +72,10 @@ class BertEncoder(keras.Model):
         sequence_output = layout.unpack(x)
         return {"sequence_output": sequence_output, "pooled_output": self.pooler(sequence_output[:, 0])}
 
+    def stack(self) -> list[keras.layers.Layer]:
+        """The layers from the bottom up: the embeddings, then the blocks."""
+        return [self.embeddings, *self.blocks]
+
     # === Weights ===
 
     @classmethod

@@ -24,6 +24,7 @@ from kbert.tasks.task import Task
 from kbert.training import strategies
 from kbert.training.arithmetic import Arithmetic, arithmetic_for
 from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
+from kbert.training.evaluation import BestEpoch
 
 _log = logging.getLogger(__name__)
 
@@ -68,22 +69,18 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
 
     keras.utils.set_random_seed(settings.seed)
     model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
-    model.compile(
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup_rate=settings.warmup_rate,
-        jit_compile=arithmetic.jit_compile,
-    )
+    model.compile(**settings.recipe(), jit_compile=arithmetic.jit_compile)
     if writes:
         _begin_folder(out, settings, record)
-    history = _train(model, plan, train, dev, out)
+    history, best = _train(model, plan, train, dev, out)
     metrics = {
         "task": settings.task,
         **({"labels": list(labels)} if (labels := getattr(model.task, "labels", ())) else {}),
         "train_examples": len(train),
         "dev_examples": len(dev),
         **{name: train.counts[name] + dev.counts[name] for name in train.counts},
-        "dev": {n.removeprefix("val_"): value for n, value in sorted(history[-1].items()) if n.startswith("val_")},
+        "epoch": best["epoch"],
+        "dev": {n.removeprefix("val_"): value for n, value in sorted(best.items()) if n.startswith("val_")},
         "kbert": version("kbert"),
     }
     if not writes:
@@ -136,7 +133,10 @@ def _begin_folder(out: Path, settings: FinetuneSettings, record: dict[str, str])
         write_json(partial / "data.json", record)
 
 
-def _train(model: Task, plan: Plan, train: Loaded, dev: Loaded, out: Path) -> list[dict[str, float]]:
+def _train(
+    model: Task, plan: Plan, train: Loaded, dev: Loaded, out: Path
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Train from where the run was stopped to its end: what each epoch reports, and the one that the model is of."""
     settings, strategy = plan.settings, model.distribute_strategy
     writes = strategies.is_chief(strategy)
     resuming = Resuming(out / "checkpoints", settings.checkpoint_steps, writes)
@@ -145,12 +145,31 @@ def _train(model: Task, plan: Plan, train: Loaded, dev: Loaded, out: Path) -> li
         raise InputError(
             f"the machines of TF_CONFIG must share one folder {out}: they find different checkpoints there"
         )
-    if len(resuming.history) == settings.epochs:
-        return resuming.history
+    best = _best_epoch(settings, out, writes)
+    if len(resuming.history) < settings.epochs and not (best and best.ends(len(resuming.history))):
+        _fit(model, plan, train, dev, [best] if best else [], resuming)
+    if best is None or not best.epoch:
+        return resuming.history, resuming.history[-1]
+    best.restore(model)
+    return resuming.history, resuming.history[best.epoch - 1]
+
+
+def _best_epoch(settings: FinetuneSettings, out: Path, writes: bool) -> BestEpoch | None:
+    if not settings.best_metric:
+        return None
+    return BestEpoch(out / "checkpoints", f"val_{settings.best_metric}", settings.patience or None, writes)
+
+
+def _fit(
+    model: Task, plan: Plan, train: Loaded, dev: Loaded, callbacks: list[keras.callbacks.Callback], resuming: Resuming
+) -> None:
+    settings = plan.settings
     if resuming.step:
         _log.info("going on from step %d", resuming.step)
     bar = ProgressBar(resuming.step)
-    extra = [keras.callbacks.TensorBoard(out / "tensorboard")] if settings.tensorboard and writes else []
+    extra = []
+    if settings.tensorboard and resuming.writes:
+        extra.append(keras.callbacks.TensorBoard(Path(settings.out) / "tensorboard"))
     try:
         model.fit(
             train.x,
@@ -163,8 +182,7 @@ def _train(model: Task, plan: Plan, train: Loaded, dev: Loaded, out: Path) -> li
             seed=settings.seed,
             initial_step=resuming.step,
             verbose=0,
-            callbacks=[FiniteLoss(), bar, EvaluationBar(), resuming, *extra],
+            callbacks=[FiniteLoss(), *callbacks, bar, EvaluationBar(), resuming, *extra],
         )
     finally:
         bar.close()
-    return resuming.history

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +14,16 @@ from typing import Any, ClassVar
 from kbert.config import POOLINGS, TAG_HEADS
 from kbert.errors import InputError
 from kbert.training.arithmetic import PRECISIONS, XLA, check_arithmetic
+from kbert.training.recipe import FIELDS, complaints
 from kbert.training.strategies import check_devices
 
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
+
+
+def _of_recipe(name: str) -> Any:
+    return _setting(FIELDS[name].default, FIELDS[name].metadata["help"])
 
 
 _BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard", "devices", "xla")
@@ -39,12 +43,19 @@ class FinetuneSettings:
     dev: str = _setting("", "file to evaluate on after each epoch")
     out: str = _setting("", "folder of the run; the same command given again goes on where it stopped")
     epochs: int = _setting(3, "passes over the training file")
-    learning_rate: float = _setting(2e-5, "peak learning rate of AdamW")
+    learning_rate: float = _of_recipe("learning_rate")
     batch_size: int = _setting(32, "examples of a batch, on all devices together; each device computes its share")
     gradient_accumulation_steps: int = _setting(1, "batches per optimizer step, in the memory of one")
     max_length: int = _setting(128, "longest row in tokens")
-    warmup_rate: float = _setting(0.1, "fraction of all steps over which the learning rate rises")
-    weight_decay: float = _setting(0.01, "decoupled weight decay, not on biases and layer norms")
+    warmup_rate: float = _of_recipe("warmup_rate")
+    weight_decay: float = _of_recipe("weight_decay")
+    layer_decay: float = _of_recipe("layer_decay")
+    frozen_layers: int = _of_recipe("frozen_layers")
+    fgm: float = _of_recipe("fgm")
+    best_metric: str = _setting(
+        "", "keep the epoch that is best by this metric on the dev file, say accuracy (default: the last)"
+    )
+    patience: int = _setting(0, "epochs without a better --best-metric after which the run ends; 0: none")
     devices: str = _setting(
         "", "cpu, cpu:N (logical CPUs), gpu or gpu:N (default: all GPUs, or the CPU); TF_CONFIG adds machines"
     )
@@ -65,21 +76,24 @@ class FinetuneSettings:
                 raise InputError(f"--{name} is missing: give it as a flag or in the file of --config")
         check_devices(self.devices)
         check_arithmetic(self.precision, self.xla)
-        for name in ("epochs", "batch_size", "learning_rate", "gradient_accumulation_steps"):
+        for name, complaint in complaints(self.recipe()):
+            raise InputError(f"--{flag(name)} {complaint}")
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{flag(name)} must be more than 0. Received: {getattr(self, name)}")
-        for name in ("weight_decay", "checkpoint_steps"):
+        for name in ("checkpoint_steps", "patience"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{flag(name)} must be 0 or more. Received: {getattr(self, name)}")
-        for name in ("learning_rate", "weight_decay"):
-            if not math.isfinite(getattr(self, name)):
-                raise InputError(f"--{flag(name)} must be a finite number. Received: {getattr(self, name)}")
+        if self.patience and not self.best_metric:
+            raise InputError("--patience needs --best-metric, which says what a better epoch is")
         if self.xla == "on" and self.gradient_accumulation_steps > 1:
             raise InputError("--xla on and --gradient-accumulation-steps do not go together: leave one of them away")
-        if not 0 <= self.warmup_rate <= 1:
-            raise InputError(f"--warmup-rate must be in [0, 1]. Received: {self.warmup_rate}")
         if self.max_length < 3:
             raise InputError(f"--max-length must be 3 or more. Received: {self.max_length}")
+
+    def recipe(self) -> dict[str, Any]:
+        """What `compile` is told."""
+        return {name: getattr(self, name) for name in FIELDS if hasattr(self, name)}
 
     def to_toml(self) -> str:
         """The settings as a file that `--config` reads."""
@@ -105,6 +119,8 @@ class ClassifySettings(FinetuneSettings):
     text_column: str = _setting("", "column of the text (default: text, sentence, sentence1 or text_a)")
     pair_column: str = _setting("", "column of the second text (default: text_pair, sentence2 or text_b, if there)")
     label_column: str = _setting("", "column of the label (default: label, or score with --regression)")
+    label_smoothing: float = _of_recipe("label_smoothing")
+    r_drop: float = _of_recipe("r_drop")
     multi_label: bool = _setting(False, "any number of labels a text")
     regression: bool = _setting(False, "a number for each text instead of a label")
     class_weights: str = _setting("", 'balanced: each class counts as much as any other; or JSON, {"label": 2.5, …}')
@@ -148,6 +164,8 @@ class TagSettings(FinetuneSettings):
 
     task = "tag"
     head: str = _setting("dense", f"what stands on the encoder: {', '.join(TAG_HEADS)}")
+    label_smoothing: float = _of_recipe("label_smoothing")
+    r_drop: float = _of_recipe("r_drop")
 
     def __post_init__(self):
         super().__post_init__()

@@ -80,6 +80,10 @@ class BertTextClassifier(Task):
             return super().weights_of_classes(class_weight)
         return datasets.weights_of_classes(class_weight, self.task.labels)
 
+    @property
+    def has_softmax(self):
+        return self.task.problem == "single_label"
+
     def default_loss(self):
         return self.problem.loss()
 

@@ -30,6 +30,8 @@ from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.tokenization.windows import default_stride, owned_tokens
 
 _log = logging.getLogger(__name__)
+# What BERT's learning rate is multiplied by for fresh layers, which would not get far at a rate that suits BERT.
+_CRF_RATE, _BILSTM_RATE = 100.0, 20.0
 
 
 class BertTokenClassifier(Task):
@@ -115,6 +117,15 @@ class BertTokenClassifier(Task):
         )
         aligned = alignment.align(spans, as_arrays, self.scheme)
         return as_arrays.piece_classes(aligned.classes).reshape(shape), aligned
+
+    @property
+    def has_softmax(self):
+        return self.crf is None
+
+    def head_rates(self):
+        crf = [] if self.crf is None else self.crf.weights
+        bilstm = [] if self.head.bilstm is None else self.head.bilstm.weights
+        return {v.path: _CRF_RATE for v in crf} | {v.path: _BILSTM_RATE for v in bilstm}
 
     def default_loss(self):
         return None if self.crf is not None else keras.losses.SparseCategoricalCrossentropy(from_logits=True)

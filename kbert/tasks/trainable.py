@@ -19,8 +19,11 @@ from kbert.tasks import datasets
 from kbert.tasks.inputs import text_columns
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.training import replicas, steps
+from kbert.training.assembly import loss_for, optimizer_for, step_for
 from kbert.training.evaluation import AnswerMetrics
-from kbert.training.optimizers import LinearWarmupDecay, adamw
+from kbert.training.layerwise import freeze
+from kbert.training.optimizers import LinearWarmupDecay
+from kbert.training.recipe import FIELDS, Recipe
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,15 @@ class Trainable(keras.Model):
         """The loss of the task on the outputs of `call`."""
         raise NotImplementedError
 
+    @property
+    def has_softmax(self) -> bool:
+        """Whether the outputs of `call` are logits of classes, of which each item has one."""
+        return False
+
+    def head_rates(self) -> dict[str, float]:
+        """By the path of a weight above the encoder, what the learning rate is multiplied by; 1 for others."""
+        return {}
+
     def default_metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that `fit` shows of each batch."""
         return []
@@ -125,17 +137,7 @@ class Trainable(keras.Model):
 
     # === Training ===
 
-    def compile(
-        self,
-        optimizer: Any = "auto",
-        loss: Any = "auto",
-        metrics: Any = "auto",
-        *,
-        learning_rate: float = 2e-5,
-        weight_decay: float = 0.01,
-        warmup_rate: float = 0.1,
-        **kwargs: Any,
-    ) -> None:
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", metrics: Any = "auto", **options: Any) -> None:
         """Configure training; every default is what BERT is usually fine-tuned with.
 
         Args:
@@ -144,37 +146,38 @@ class Trainable(keras.Model):
             loss: "auto" is the task's loss. Whatever its `reduction`, what is minimised is the mean over the examples
                 of a batch, weighted by their weights.
             metrics: "auto" is the task's metrics.
-            learning_rate: peak of the "auto" optimizer.
-            weight_decay: of the "auto" optimizer.
-            warmup_rate: fraction of all steps that the "auto" optimizer warms up over.
-            **kwargs: as in `keras.Model.compile`.
+            **options: fields of `kbert.training.recipe.Recipe` (`learning_rate=3e-5`, `layer_decay=0.9`, …), and what
+                `keras.Model.compile` takes.
 
         Raises:
-            InputError: settings that cannot be kept on several devices.
+            InputError: a recipe that does not go with the task, or settings that cannot be kept on several devices.
         """
+        recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in FIELDS})
         with self.distribute_strategy.scope():
-            self._compile(optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs)
+            self._compile(optimizer, loss, metrics, recipe, **options)
 
-    def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
+    def _compile(self, optimizer, loss, metrics, recipe, **options):
+        freeze(self.encoder.stack(), recipe.frozen_layers)
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
-            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
-            self._recipe = {"schedule": schedule, "warmup_rate": warmup_rate}
-            optimizer = adamw(self.trainable_variables, schedule, weight_decay)
+            schedule = LinearWarmupDecay(recipe.learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
+            self._recipe = {"schedule": schedule, "warmup_rate": recipe.warmup_rate}
+            optimizer = optimizer_for(self, recipe, schedule)
         several = self.distribute_strategy.num_replicas_in_sync > 1
         if self.encoder.skip_padding or several:
             # The number of real tokens differs from batch to batch; XLA would compile anew for each.
-            kwargs.setdefault("jit_compile", False)
+            options.setdefault("jit_compile", False)
         if isinstance(loss, str):
-            loss = self.default_loss() if loss == "auto" else keras.losses.get(loss)
+            loss = loss_for(self, recipe) if loss == "auto" else keras.losses.get(loss)
         if isinstance(metrics, str) and metrics == "auto":
             metrics = self.default_metrics()
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **options)
         if self.optimizer is not None and not self.optimizer.built:
             # A first step on several devices is too late, and so is a state that is to be taken up before it.
             self.optimizer.build(self.trainable_variables)
         if several:
             replicas.check_compiled(self)
+        self._step = step_for(self, recipe)
 
     def fit(
         self,
@@ -265,7 +268,7 @@ class Trainable(keras.Model):
             rest = self._dataset(rows, order[: steps - done], targets)
             history = fit(rest, initial_epoch=epoch, epochs=epoch + 1, steps_per_epoch=steps - done)
             order, epoch = order[steps - done :], epoch + 1
-        if order:
+        if order and not self.stop_training:
             # One dataset holds all epochs, each in an order of its own.
             dataset = self._dataset(rows, order, targets)
             history = fit(dataset, initial_epoch=epoch, epochs=len(orders), steps_per_epoch=steps)
@@ -286,7 +289,7 @@ class Trainable(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One optimizer step on a batch, or on a replica's share of it."""
-        return steps.train_step(self, data, self._parts)
+        return self._step(data, self._parts)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Loss and metrics of a batch, or of a replica's share of it."""

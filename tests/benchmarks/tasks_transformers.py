@@ -152,7 +152,7 @@ def main() -> None:
             per_device_train_batch_size=args.batch_size,
             learning_rate=args.learning_rate,
             weight_decay=0.01,
-            warmup_ratio=0.1,
+            warmup_steps=0.1,
             seed=args.seed,
             save_strategy="no",
             report_to="none",

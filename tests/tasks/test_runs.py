@@ -88,6 +88,20 @@ def test_a_run_evaluates_and_predicts(tiny_folder, files, kbert, tmp_path, task,
     assert kbert("finetune", task, *arguments, "--max-length", 16, *flags) == [record], "it is finished already"
 
 
+def test_the_best_epoch_is_kept(tiny_folder, files, kbert, tmp_path):
+    flags = ("--max-length", 16, "--best-metric", "loss", "--patience", 1, "--learning-rate", 0.5, "--epochs", 9)
+    out = tmp_path / "run"
+    arguments = ("--model", tiny_folder, "--train", files["tag"], "--dev", files["tag"], "--out", out, *flags)
+    (record,) = kbert("finetune", "tag", *arguments)
+    rows = (out / "history.csv").read_text().splitlines()
+    header, *epochs = [row.split(",") for row in rows]
+    losses = [float(row[header.index("val_loss")]) for row in epochs]
+    assert record["epoch"] == losses.index(min(losses)) + 1
+    assert len(epochs) == min(record["epoch"] + 1, 9)
+    (measured,) = kbert("evaluate", out, files["tag"])
+    assert measured["loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
 def test_class_weights(tiny_folder, review_files, kbert, tmp_path):
     train, dev = review_files
     for i, weights in enumerate(("balanced", '{"positive": 2}')):

@@ -183,7 +183,7 @@ def run(tiny_folder, folder, stop_at=None):
 def test_a_run_stopped_anywhere_ends_with_the_same_weights(tiny_folder, tmp_path):
     expected = run(tiny_folder, tmp_path / "whole")
     # After the best epoch, and where it is kept but the state that belongs to it is not.
-    for stop_at in (4 * STEPS + 1, "end of 4"):
+    for stop_at in (4 * STEPS + 1, 5 * STEPS + 1, "end of 4"):
         folder = tmp_path / str(stop_at)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_folder, folder, stop_at)
