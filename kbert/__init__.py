@@ -7,11 +7,23 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kbert.config import BertConfig, TaskConfig, TokenizerConfig
+    from kbert.config import (
+        AnswerConfig,
+        BertConfig,
+        ClassifyConfig,
+        EmbedConfig,
+        FillMaskConfig,
+        TagConfig,
+        TokenizerConfig,
+    )
     from kbert.errors import InputError
     from kbert.export.litert import LiteRTEngine
     from kbert.modeling.encoder import BertEncoder
+    from kbert.tasks.masked_lm import BertMaskedLM
+    from kbert.tasks.question_answerer import BertQuestionAnswerer
     from kbert.tasks.text_classifier import BertTextClassifier
+    from kbert.tasks.text_embedder import BertTextEmbedder, similarity
+    from kbert.tasks.token_classifier import BertTokenClassifier
     from kbert.tokenization.tokenizer import BertTokenizer
 
 __version__ = version("kbert")
@@ -20,24 +32,42 @@ __version__ = version("kbert")
 # TensorFlow.
 _HOMES = {
     "BertConfig": "kbert.config",
-    "TaskConfig": "kbert.config",
+    "AnswerConfig": "kbert.config",
+    "ClassifyConfig": "kbert.config",
+    "EmbedConfig": "kbert.config",
+    "FillMaskConfig": "kbert.config",
+    "TagConfig": "kbert.config",
     "TokenizerConfig": "kbert.config",
     "InputError": "kbert.errors",
     "BertEncoder": "kbert.modeling.encoder",
     "BertTokenizer": "kbert.tokenization.tokenizer",
+    "BertMaskedLM": "kbert.tasks.masked_lm",
+    "BertQuestionAnswerer": "kbert.tasks.question_answerer",
     "BertTextClassifier": "kbert.tasks.text_classifier",
+    "BertTextEmbedder": "kbert.tasks.text_embedder",
+    "BertTokenClassifier": "kbert.tasks.token_classifier",
+    "similarity": "kbert.tasks.text_embedder",
     "LiteRTEngine": "kbert.export.litert",
 }
 
 __all__ = [
+    "AnswerConfig",
     "BertConfig",
     "BertEncoder",
+    "BertMaskedLM",
+    "BertQuestionAnswerer",
     "BertTextClassifier",
+    "BertTextEmbedder",
+    "BertTokenClassifier",
     "BertTokenizer",
+    "ClassifyConfig",
+    "EmbedConfig",
+    "FillMaskConfig",
     "InputError",
     "LiteRTEngine",
-    "TaskConfig",
+    "TagConfig",
     "TokenizerConfig",
+    "similarity",
 ]
 
 

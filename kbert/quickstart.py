@@ -12,9 +12,9 @@ from kbert.data.readers import Columns
 from kbert.export.saved_model import export_saved_model, next_version
 from kbert.serving.client import Client, rows
 from kbert.serving.server import ModelServer
-from kbert.tasks.finetuning import finetune_classify
+from kbert.tasks.finetuning import finetune
 from kbert.tasks.running import evaluate_file, load_task
-from kbert.tasks.settings import FinetuneSettings
+from kbert.tasks.settings import ClassifySettings
 
 _log = logging.getLogger(__name__)
 DEMO_DATA = Path(__file__).parent / "data" / "demo"
@@ -69,8 +69,8 @@ def quickstart(language: str, out: Path, models: Path = Path("saved_models")) ->
     dev = DEMO_DATA / f"{language}.dev.tsv"
     run = out / language
     _log.info("1/5 fine-tuning %s on %s", demo.preset, DEMO_DATA / f"{language}.train.tsv")
-    metrics = finetune_classify(
-        FinetuneSettings(
+    metrics = finetune(
+        ClassifySettings(
             model=demo.preset,
             train=str(DEMO_DATA / f"{language}.train.tsv"),
             dev=str(dev),

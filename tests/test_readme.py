@@ -58,8 +58,13 @@ def test_the_classifier_example(tmp_path, run_example):
     assert (tmp_path / "runs" / "reviews" / "model.safetensors").exists()
 
 
+def test_the_tasks_example(run_example):
+    printed = " ".join(" ".join(run_example(1)).split())
+    assert printed.startswith("[['Rome'] ['New York City']] [[8] [8]] [[12] [21]] [[1. 0.97 0.04]")
+
+
 def test_the_tokenizer_example(run_example):
-    *tokens, windows = run_example(1)
+    *tokens, windows = run_example(2)
     assert tokens == ["naive 0 5", "cafes 7 12", ", 12 13", "中 14 15", "文 15 16"]
     # 300 tokens in windows of 62 that share 16, and a text that fits.
     assert windows == "(8, 64) [0 0 0 0 0 0 0 1] [ 247  432  614  799  984 1166 1200   11]"

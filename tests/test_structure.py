@@ -15,6 +15,7 @@ ROOMS = [
     "errors",
     "files",
     "config",
+    "metrics",
     "checkpoints",
     "tokenization",
     "modeling",

@@ -11,6 +11,7 @@ import numpy as np
 from kbert.bench.timing import Contender, Measurement, compare
 from kbert.bench.worker import start
 from kbert.config import BertConfig
+from kbert.errors import InputError
 
 _TRAINING = 3  # a forward pass, and the gradients by the inputs and by the weights of every product
 
@@ -26,7 +27,12 @@ def useful_flops(config: BertConfig, lengths: Sequence[int], first_token_only: b
         config: The encoder.
         lengths: Real tokens of each row.
         first_token_only: As in the encoder's `call`: what the last layer need not compute is not counted.
+
+    Raises:
+        InputError: The config is that of another encoder than BERT's.
     """
+    if config.encoder_type != "transformer":
+        raise InputError(f"operations are counted for BERT's own encoder, not for {config.encoder_type!r}")
     D, I = config.hidden_dim, config.intermediate_dim  # noqa: E741
     total = 0
     for t in map(int, lengths):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from kbert.config import BertConfig, TaskConfig, TokenizerConfig
+from kbert.config import BertConfig, ClassifyConfig, TagConfig, TaskConfig, TokenizerConfig
 from kbert.errors import InputError
 
 
@@ -15,8 +15,8 @@ from kbert.errors import InputError
 class Checkpoint:
     """A model outside Keras.
 
-    `tensors` holds float32 arrays by kbert's own names (`tensor_shapes` lists them). A dense kernel is laid out as
-    Keras does, `[inputs, outputs]`.
+    `tensors` holds float32 arrays by kbert's own names (`tensor_shapes` and its likes for heads list them). A dense
+    kernel is laid out as Keras does, `[inputs, outputs]`.
     """
 
     config: BertConfig
@@ -26,32 +26,111 @@ class Checkpoint:
     task: TaskConfig | None = None
 
 
-def tensor_shapes(config: BertConfig, num_classes: int | None = None) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of an encoder, and of a classification head with `num_classes` logits.
+Shapes = dict[str, tuple[int, ...]]
 
-    The names are the paths of the Keras variables below the encoder (and `classifier/...` for the head).
-    """
-    D, I = config.hidden_dim, config.intermediate_dim  # noqa: E741
-    E = config.embedding_dim or D
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings/word/embeddings": (config.vocabulary_size, E),
-        "embeddings/position/embeddings": (config.max_sequence_length, E),
-        "embeddings/segment/embeddings": (config.num_segments, E),
-        **_layer_norm("embeddings/layer_norm", E),
-    }
+
+# === Names and shapes: the paths of the Keras variables below their encoder or head ===
+
+
+def tensor_shapes(config: BertConfig, pooler: bool = True) -> Shapes:
+    """The weights of an encoder; without its pooler, which tasks on single tokens do not use."""
+    E = config.embedding_dim or config.hidden_dim
+    shapes: Shapes = {"embeddings/word/embeddings": (config.vocabulary_size, E)}
+    if config.position_embedding == "learned":
+        shapes["embeddings/position/embeddings"] = (config.max_sequence_length, E)
+    shapes["embeddings/segment/embeddings"] = (config.num_segments, E)
+    shapes |= _layer_norm("embeddings/layer_norm", E)
     if config.embedding_dim is not None:
-        shapes |= _dense("embeddings/projection", E, D)
+        shapes |= _dense("embeddings/projection", E, config.hidden_dim)
+    shapes |= _BODIES[config.encoder_type](config)
+    if pooler:
+        shapes |= _dense("pooler", config.output_dim, config.output_dim)
+    return shapes
+
+
+def classifier_shapes(config: BertConfig, num_classes: int) -> Shapes:
+    """The weights of a classification head with `num_classes` logits."""
+    return _dense("classifier", config.output_dim, num_classes)
+
+
+def tagger_shapes(config: BertConfig, num_labels: int, crf: bool = False, bilstm_units: int | None = None) -> Shapes:
+    """The weights of a head on tokens, with its BiLSTM and its CRF if it has them."""
+    if bilstm_units is None:
+        shapes = _dense("classifier", config.output_dim, num_labels)
+    else:
+        shapes = _bilstm("tagger_bilstm", config.output_dim, bilstm_units)
+        shapes |= _dense("classifier", 2 * bilstm_units, num_labels)
+    if crf:
+        shapes |= {"crf/transitions": (num_labels, num_labels), "crf/start": (num_labels,), "crf/end": (num_labels,)}
+    return shapes
+
+
+def span_shapes(config: BertConfig) -> Shapes:
+    """The weights of a head that scores the start and the end of an answer."""
+    return _dense("span", config.output_dim, 2)
+
+
+def masked_lm_shapes(config: BertConfig) -> Shapes:
+    """The weights of a masked-LM head, but for the word embeddings, which are the encoder's."""
+    E = config.embedding_dim or config.hidden_dim
+    shapes = _dense("masked_lm_dense", config.output_dim, E) | _layer_norm("masked_lm_layer_norm", E)
+    return shapes | {"masked_lm_bias": (config.vocabulary_size,)}
+
+
+def head_shapes(task: TaskConfig, config: BertConfig) -> Shapes:
+    """The weights that a task's model has above its encoder."""
+    if isinstance(task, ClassifyConfig):
+        return classifier_shapes(config, task.num_outputs)
+    if isinstance(task, TagConfig):
+        return tagger_shapes(config, len(task.labels), task.has_crf, task.bilstm_units(config))
+    heads: dict[str, Callable[[BertConfig], Shapes]] = {"answer": span_shapes, "fill-mask": masked_lm_shapes}
+    return heads[task.task](config) if task.task in heads else {}
+
+
+def _transformer(config: BertConfig) -> Shapes:
+    D, I = config.hidden_dim, config.intermediate_dim  # noqa: E741
+    shapes: Shapes = {}
     for i in range(config.num_layers):
-        shapes |= _dense(f"layer_{i}/attention/query_key_value", D, 3 * D)
-        shapes |= _dense(f"layer_{i}/attention/output", D, D)
-        shapes |= _layer_norm(f"layer_{i}/attention/layer_norm", D)
+        shapes |= _attention(f"layer_{i}/attention", D)
         shapes |= _dense(f"layer_{i}/feedforward/intermediate", D, I)
         shapes |= _dense(f"layer_{i}/feedforward/output", I, D)
         shapes |= _layer_norm(f"layer_{i}/feedforward/layer_norm", D)
-    shapes |= _dense("pooler", D, D)
-    if num_classes is not None:
-        shapes |= _dense("classifier", D, num_classes)
     return shapes
+
+
+def _light(config: BertConfig) -> Shapes:
+    return _attention("attention", config.hidden_dim) | _bilstm("bilstm", config.hidden_dim, config.hidden_dim)
+
+
+_BODIES = {"transformer": _transformer, "bilstm": _light}
+
+
+def _attention(name: str, D: int) -> Shapes:
+    return (
+        _dense(f"{name}/query_key_value", D, 3 * D)
+        | _dense(f"{name}/output", D, D)
+        | _layer_norm(f"{name}/layer_norm", D)
+    )
+
+
+def _bilstm(name: str, inputs: int, units: int) -> Shapes:
+    shapes: Shapes = {}
+    for direction in ("forward", "backward"):
+        cell = f"{name}/{direction}/lstm_cell"
+        shapes |= {f"{cell}/kernel": (inputs, 4 * units), f"{cell}/recurrent_kernel": (units, 4 * units)}
+        shapes |= {f"{cell}/bias": (4 * units,)}
+    return shapes
+
+
+def _dense(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
+
+
+def _layer_norm(name: str, size: int) -> Shapes:
+    return {f"{name}/gamma": (size,), f"{name}/beta": (size,)}
+
+
+# === Foreign names ===
 
 
 @dataclass(frozen=True)
@@ -96,7 +175,7 @@ def read_tensors(
     Args:
         rules: the name table; rows whose names `shapes` lacks are passed over.
         foreign: the checkpoint's own names and arrays.
-        shapes: what `tensor_shapes` gives.
+        shapes: name -> shape of the tensors to read.
         where: the checkpoint, for messages.
         optional: beginnings of names that may be missing.
 
@@ -129,11 +208,3 @@ def write_tensor(rule: Rule, tensor: np.ndarray) -> dict[str, np.ndarray]:
         name: np.ascontiguousarray(part.T if rule.transpose else part)
         for name, part in zip(rule.foreign, parts, strict=True)
     }
-
-
-def _dense(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
-
-
-def _layer_norm(name: str, size: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/gamma": (size,), f"{name}/beta": (size,)}

@@ -13,52 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensors, tensor_shapes, write_tensor
+from kbert.checkpoints.checkpoint import Checkpoint, expand, head_shapes, read_tensors, tensor_shapes
+from kbert.checkpoints.huggingface_names import ENCODER_RULES, HEAD_RULES, OPTIONAL, foreign_tensors
+from kbert.checkpoints.huggingface_tasks import ARCHITECTURES, ENCODER, opens_in_transformers, task_from_keys, task_keys
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
-from kbert.config import BertConfig, TaskConfig
+from kbert.config import BertConfig, ClassifyConfig, TaskConfig
 from kbert.errors import InputError
 from kbert.files import read_json, replaced_files, write_json
-
-_ATTENTION = "encoder.layer.{i}.attention"
-
-# The name table: kbert's tensor, the tensors of transformers' BertModel it is made of, and whether to transpose
-# (PyTorch lays a dense kernel out as [outputs, inputs]).
-ENCODER_RULES = (
-    Rule("embeddings/word/embeddings", ("embeddings.word_embeddings.weight",)),
-    Rule("embeddings/position/embeddings", ("embeddings.position_embeddings.weight",)),
-    Rule("embeddings/segment/embeddings", ("embeddings.token_type_embeddings.weight",)),
-    Rule("embeddings/layer_norm/gamma", ("embeddings.LayerNorm.weight",)),
-    Rule("embeddings/layer_norm/beta", ("embeddings.LayerNorm.bias",)),
-    Rule("embeddings/projection/kernel", ("embeddings_project.weight",), transpose=True),
-    Rule("embeddings/projection/bias", ("embeddings_project.bias",)),
-    Rule(
-        "layer_{i}/attention/query_key_value/kernel",
-        tuple(f"{_ATTENTION}.self.{part}.weight" for part in ("query", "key", "value")),
-        transpose=True,
-    ),
-    Rule(
-        "layer_{i}/attention/query_key_value/bias",
-        tuple(f"{_ATTENTION}.self.{part}.bias" for part in ("query", "key", "value")),
-    ),
-    Rule("layer_{i}/attention/output/kernel", (f"{_ATTENTION}.output.dense.weight",), transpose=True),
-    Rule("layer_{i}/attention/output/bias", (f"{_ATTENTION}.output.dense.bias",)),
-    Rule("layer_{i}/attention/layer_norm/gamma", (f"{_ATTENTION}.output.LayerNorm.weight",)),
-    Rule("layer_{i}/attention/layer_norm/beta", (f"{_ATTENTION}.output.LayerNorm.bias",)),
-    Rule("layer_{i}/feedforward/intermediate/kernel", ("encoder.layer.{i}.intermediate.dense.weight",), transpose=True),
-    Rule("layer_{i}/feedforward/intermediate/bias", ("encoder.layer.{i}.intermediate.dense.bias",)),
-    Rule("layer_{i}/feedforward/output/kernel", ("encoder.layer.{i}.output.dense.weight",), transpose=True),
-    Rule("layer_{i}/feedforward/output/bias", ("encoder.layer.{i}.output.dense.bias",)),
-    Rule("layer_{i}/feedforward/layer_norm/gamma", ("encoder.layer.{i}.output.LayerNorm.weight",)),
-    Rule("layer_{i}/feedforward/layer_norm/beta", ("encoder.layer.{i}.output.LayerNorm.bias",)),
-    Rule("pooler/kernel", ("pooler.dense.weight",), transpose=True),
-    Rule("pooler/bias", ("pooler.dense.bias",)),
-)
-HEAD_RULES = (
-    Rule("classifier/kernel", ("classifier.weight",), transpose=True),
-    Rule("classifier/bias", ("classifier.bias",)),
-)
-# A bare encoder may lack these: a masked-LM checkpoint carries no pooler.
-OPTIONAL = ("pooler/",)
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -67,9 +28,7 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_approximate",
     "relu": "relu",
 }
-
-
-_PROBLEM = "single_label_classification"
+_POSITIONS = {"absolute": "learned", "sinusoidal": "sinusoidal"}
 
 
 def read(folder: Path, weights: bool = True) -> Checkpoint:
@@ -97,7 +56,7 @@ def read(folder: Path, weights: bool = True) -> Checkpoint:
 def _read(folder: Path, weights: bool) -> Checkpoint:
     keys = read_json(folder / "config.json")
     config = _config_from_keys(keys, folder)
-    task = _task_from_keys(keys, folder)
+    task = _task_from_keys(keys, folder, config.max_sequence_length)
     vocabulary = read_vocabulary(folder)
     if len(vocabulary) > config.vocabulary_size:
         raise InputError(
@@ -118,19 +77,14 @@ def write(folder: Path, checkpoint: Checkpoint, extra: Callable[[Path], None] | 
     """
     import safetensors.numpy
 
-    rules = expand(ENCODER_RULES + HEAD_RULES, checkpoint.config.num_layers)
-    prefix = "bert." if checkpoint.task else ""
-    foreign: dict[str, np.ndarray] = {}
-    for rule in rules:
-        if rule.name in checkpoint.tensors:
-            for name, tensor in write_tensor(rule, checkpoint.tensors[rule.name]).items():
-                foreign[name if name.startswith("classifier.") else prefix + name] = tensor
+    keys = _keys(checkpoint)
+    foreign = foreign_tensors(checkpoint.tensors, checkpoint.config, keys["architectures"][0])
     with replaced_files(folder, last="config.json") as partial:
         safetensors.numpy.save_file(foreign, partial / "model.safetensors", metadata={"format": "pt"})
         write_tokenizer(
             partial, checkpoint.vocabulary, checkpoint.tokenizer, max_length=checkpoint.config.max_sequence_length
         )
-        write_json(partial / "config.json", _keys(checkpoint))
+        write_json(partial / "config.json", keys)
         if extra:
             extra(partial)
 
@@ -138,7 +92,8 @@ def write(folder: Path, checkpoint: Checkpoint, extra: Callable[[Path], None] | 
 def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
     if keys.get("model_type", "bert") not in ("bert", "kbert"):
         raise InputError(f"{folder}/config.json: kbert reads BERT models; this is model_type {keys['model_type']!r}")
-    if keys.get("position_embedding_type", "absolute") != "absolute":
+    positions = keys.get("position_embedding_type", "absolute")
+    if positions not in _POSITIONS:
         raise InputError(f"{folder}/config.json: only absolute position embeddings are BERT's")
     activation = keys.get("hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
@@ -158,33 +113,26 @@ def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
             initializer_range=keys.get("initializer_range", 0.02),
             layer_norm_epsilon=keys.get("layer_norm_eps", 1e-12),
             embedding_dim=keys.get("embedding_size") if keys.get("embedding_size") != keys["hidden_size"] else None,
+            encoder_type=keys.get("kbert", {}).get("encoder_type", "transformer"),
+            position_embedding=_POSITIONS[positions],
         )
     except KeyError as error:
         raise InputError(f"{folder}/config.json has no key {error.args[0]!r}, which every BERT has") from None
 
 
-def _task_from_keys(keys: dict[str, Any], folder: Path) -> TaskConfig | None:
+def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> TaskConfig | None:
     if "kbert" in keys:
         task = keys["kbert"].get("task")
         return TaskConfig.from_dict(task) if task else None
-    if keys.get("architectures") != ["BertForSequenceClassification"]:
-        return None
-    problem = keys.get("problem_type") or _PROBLEM
-    names = keys.get("id2label") or {str(i): f"LABEL_{i}" for i in range(keys.get("num_labels", 2))}
-    if problem != _PROBLEM or len(names) < 2:
-        raise InputError(
-            f"{folder}/config.json: kbert reads classifiers that choose one of two labels or more, "
-            f"not {problem} with {len(names)}"
-        )
-    return TaskConfig("classify", tuple(names[key] for key in sorted(names, key=int)))
+    return task_from_keys(keys, folder, max_length)
 
 
 def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
     config, task = checkpoint.config, checkpoint.task
     keys: dict[str, Any] = {
-        "architectures": ["BertForSequenceClassification" if task else "BertModel"],
-        # transformers has no BERT with a factorised embedding: a type of our own fails there clearly, not quietly.
-        "model_type": "bert" if config.embedding_dim is None else "kbert",
+        "architectures": [ARCHITECTURES[task.task] if task else ENCODER],
+        # A type of our own fails there clearly, not quietly.
+        "model_type": "bert" if opens_in_transformers(config, task) else "kbert",
         "vocab_size": config.vocabulary_size,
         "hidden_size": config.hidden_dim,
         "num_hidden_layers": config.num_layers,
@@ -197,17 +145,19 @@ def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
         "type_vocab_size": config.num_segments,
         "initializer_range": config.initializer_range,
         "layer_norm_eps": config.layer_norm_epsilon,
-        "position_embedding_type": "absolute",
+        "position_embedding_type": next(name for name, ours in _POSITIONS.items() if ours == config.position_embedding),
         "dtype": "float32",
         "pad_token_id": checkpoint.vocabulary.index(checkpoint.tokenizer.pad_token),
     }
     if config.embedding_dim is not None:
         keys["embedding_size"] = config.embedding_dim
     if task:
-        keys["id2label"] = {str(i): label for i, label in enumerate(task.labels)}
-        keys["label2id"] = {label: i for i, label in enumerate(task.labels)}
-        keys["problem_type"] = _PROBLEM
-    keys["kbert"] = {"version": version("kbert"), "task": task.to_dict() if task else None}
+        keys |= task_keys(task)
+    keys["kbert"] = {
+        "version": version("kbert"),
+        "encoder_type": config.encoder_type,
+        "task": task.to_dict() if task else None,
+    }
     return keys
 
 
@@ -215,9 +165,10 @@ def _kbert_tensors(
     foreign: Mapping[str, np.ndarray], config: BertConfig, task: TaskConfig | None, folder: Path
 ) -> dict[str, np.ndarray]:
     names = {_bare_name(name): tensor for name, tensor in foreign.items()}
-    shapes = tensor_shapes(config, len(task.labels) if task else None)
+    shapes = tensor_shapes(config) | (head_shapes(task, config) if task else {})
     rules = expand(ENCODER_RULES + HEAD_RULES, config.num_layers)
-    return read_tensors(rules, names, shapes, str(folder), () if task else OPTIONAL)
+    needs_pooler = task is not None and task.task == ClassifyConfig.task
+    return read_tensors(rules, names, shapes, str(folder), () if needs_pooler else OPTIONAL)
 
 
 def _bare_name(name: str) -> str:

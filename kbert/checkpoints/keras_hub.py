@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kbert.checkpoints.checkpoint import Checkpoint, Rule, expand, read_tensor
-from kbert.config import BertConfig, TaskConfig, TokenizerConfig
+from kbert.config import BertConfig, ClassifyConfig, TokenizerConfig
 from kbert.errors import InputError
 from kbert.files import read_json
 
@@ -154,7 +154,7 @@ def _tokenizer_config(tokenizer: keras_hub.models.BertTokenizer, preset: str | P
     )
 
 
-def _task_config(classifier: Any, preset: str | Path) -> TaskConfig:
+def _task_config(classifier: Any, preset: str | Path) -> ClassifyConfig:
     """keras-hub keeps no label names: they are LABEL_0, LABEL_1, ... as Hugging Face has them."""
     outputs, activation = classifier.num_classes, classifier.activation.__name__
     if outputs < 2 or activation not in ("linear", "softmax"):
@@ -162,5 +162,5 @@ def _task_config(classifier: Any, preset: str | Path) -> TaskConfig:
             f"{preset}: kbert reads classifiers with one label a text, not {outputs} output(s) with activation "
             f"{activation!r}: save the encoder alone, with classifier.backbone.save_to_preset"
         )
-    length = classifier.preprocessor.sequence_length if classifier.preprocessor else TaskConfig.max_length
-    return TaskConfig("classify", tuple(f"LABEL_{i}" for i in range(outputs)), max_length=length)
+    length = classifier.preprocessor.sequence_length if classifier.preprocessor else ClassifyConfig.max_length
+    return ClassifyConfig(labels=tuple(f"LABEL_{i}" for i in range(outputs)), max_length=length)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.commands.terminal import load_tensorflow, positive, print_json
-from kbert.tasks.settings import FinetuneSettings, flag, read_toml
+from kbert.tasks.settings import SETTINGS, FinetuneSettings, flag, read_toml
 
 # === presets ===
 
@@ -31,27 +31,35 @@ def presets(args: argparse.Namespace) -> None:
 
 def finetune_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(title="tasks", required=True, metavar="TASK")
-    classify = tasks.add_parser("classify", help="one label for a text or a pair of texts")
-    classify.add_argument("--config", type=Path, help="TOML file with any of these settings; flags win over it")
-    for field in dataclasses.fields(FinetuneSettings):
+    for kind in SETTINGS:
+        help = (kind.__doc__ or "").rstrip(".")
+        _settings_arguments(
+            tasks.add_parser(kind.task, help=help[0].lower() + help[1:], description=kind.__doc__), kind
+        )
+
+
+def _settings_arguments(parser: argparse.ArgumentParser, kind: type[FinetuneSettings]) -> None:
+    parser.add_argument("--config", type=Path, help="TOML file with any of these settings; flags win over it")
+    parser.set_defaults(kind=kind)
+    for field in dataclasses.fields(kind):
         default = "" if field.default in ("", False) else f" (default: {field.default})"
         options: dict[str, Any] = {"help": field.metadata["help"] + default, "default": argparse.SUPPRESS}
         if isinstance(field.default, bool):
             options["action"] = argparse.BooleanOptionalAction
         else:
             options["type"], options["metavar"] = type(field.default), type(field.default).__name__.upper()
-        classify.add_argument(f"--{flag(field.name)}", **options)
+        parser.add_argument(f"--{flag(field.name)}", **options)
 
 
 def finetune(args: argparse.Namespace) -> None:
-    settings = read_toml(args.config) if args.config else {}
-    names = [field.name for field in dataclasses.fields(FinetuneSettings)]
+    settings = read_toml(args.config, args.kind) if args.config else {}
+    names = [field.name for field in dataclasses.fields(args.kind)]
     settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
-    checked = FinetuneSettings(**settings)
+    checked = args.kind(**settings)
     load_tensorflow()
-    from kbert.tasks.finetuning import finetune_classify
+    from kbert.tasks.finetuning import finetune
 
-    print_json(finetune_classify(checked))
+    print_json(finetune(checked))
 
 
 # === evaluate, predict ===

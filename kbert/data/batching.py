@@ -1,66 +1,86 @@
-"""Tokenized texts to batches of like length, in an order that a seed fixes."""
+"""Rows of tokens to batches of like length, in an order that a seed fixes."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from kbert.tokenization.tokenizer import BertTokenizer
-
-_CHUNK = 4096  # texts tokenized at once: enough to use all cores, little memory
 _GROUP = 50  # batches among which texts are sorted by length: long enough to save padding, short enough to shuffle
 
 
 @dataclass(frozen=True)
-class TokenizedTexts:
-    """Texts as ragged token ids [examples, tokens], without special tokens; `pair_ids` for text pairs."""
+class Rows:
+    """A model's inputs without their padding.
 
-    tokenizer: BertTokenizer
-    max_length: int
-    ids: tf.RaggedTensor
-    pair_ids: tf.RaggedTensor | None
+    Args:
+        token_ids: int32 [rows, (tokens)], special tokens included.
+        segment_ids: int32 [rows, (tokens)].
+        pad_id: what fills short rows of `token_ids`.
+    """
+
+    token_ids: tf.RaggedTensor
+    segment_ids: tf.RaggedTensor
+    pad_id: int
 
     @classmethod
-    def from_texts(
-        cls,
-        tokenizer: BertTokenizer,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None,
-        max_length: int,
-    ) -> TokenizedTexts:
-        """Tokenize every text once, with a bar on stderr where that takes longer than two seconds."""
-        # A text alone can use no more than max_length tokens, so the rest need not be kept; how a pair is truncated
-        # depends on the full length of both.
-        keep = max_length if pairs is None else None
-        ids = _tokenize(tokenizer, texts, keep)
-        pair_ids = None if pairs is None else _tokenize(tokenizer, pairs, keep)
-        return cls(tokenizer, max_length, ids, pair_ids)
+    def from_features(cls, features: Iterable[Mapping[str, tf.Tensor]], pad_id: int) -> Rows:
+        """Rows of padded batches, each a dict of `token_ids`, `segment_ids` and `padding_mask`, int32 [B, T]."""
+
+        def ragged(name: str) -> tf.RaggedTensor:
+            return tf.concat([without_padding(batch[name], batch["padding_mask"]) for batch in padded], axis=0)
+
+        padded = list(features)
+        return cls(ragged("token_ids"), ragged("segment_ids"), pad_id)
 
     def lengths(self) -> np.ndarray:
-        """Tokens per example as the model sees it, int64 [examples]."""
-        lengths = self.ids.row_lengths().numpy() + 2
-        if self.pair_ids is not None:
-            lengths += self.pair_ids.row_lengths().numpy() + 1
-        return np.minimum(lengths, self.max_length)
+        """Tokens per row, int64 [rows]."""
+        return self.token_ids.row_lengths().numpy()
 
     def features(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The model's inputs for the examples at `index` int [B], padded to the longest of them."""
-        pair_ids = None if self.pair_ids is None else tf.gather(self.pair_ids, index)
-        features = self.tokenizer.pack(tf.gather(self.ids, index), pair_ids, max_length=self.max_length)
-        # No examples have no longest one; the model still looks at the first token of each.
-        missing = tf.cast(tf.shape(index)[0] == 0, tf.int32)
-        return {name: tf.pad(ids, [[0, 0], [0, missing]]) for name, ids in features.items()}
+        """The model's inputs for the rows at `index` int [B], padded to the longest of them: int32 [B, T]."""
+        token_ids = tf.gather(self.token_ids, index)
+        lengths = token_ids.row_lengths()
+        # No rows have no longest one; the model still looks at the first token of each.
+        length = tf.maximum(tf.reduce_max(lengths), 1)
+        shape = tf.stack([tf.shape(index, tf.int64)[0], length])
+        return {
+            "token_ids": token_ids.to_tensor(self.pad_id, shape=shape),
+            "segment_ids": tf.gather(self.segment_ids, index).to_tensor(0, shape=shape),
+            "padding_mask": tf.sequence_mask(lengths, length, tf.int32),
+        }
 
 
-def _tokenize(tokenizer: BertTokenizer, texts: Sequence[str], keep: int | None) -> tf.RaggedTensor:
-    chunks = [tf.constant(texts[i : i + _CHUNK], tf.string) for i in range(0, len(texts), _CHUNK)]
-    bar = tqdm(chunks, desc="tokenizing", unit="chunk", file=sys.stderr, delay=2, leave=False)
-    return tf.concat([tokenizer.tokenize(chunk)[:, :keep] for chunk in bar], axis=0)
+@dataclass(frozen=True)
+class PairedRows:
+    """Two rows an example, equally many of both."""
+
+    first: Rows
+    second: Rows
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of the longer row of each pair, int64 [pairs]."""
+        return np.maximum(self.first.lengths(), self.second.lengths())
+
+    def features(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As those of `Rows`, int32 [B, 2, T]."""
+        first, second = self.first.features(index), self.second.features(index)
+        length = tf.maximum(tf.shape(first["token_ids"])[1], tf.shape(second["token_ids"])[1])
+
+        def stacked(name: str, filling: int) -> tf.Tensor:
+            rows = (first[name], second[name])
+            padded = [tf.pad(x, [[0, 0], [0, length - tf.shape(x)[1]]], constant_values=filling) for x in rows]
+            return tf.stack(padded, axis=1)
+
+        fillings = {"token_ids": self.first.pad_id, "segment_ids": 0, "padding_mask": 0}
+        return {name: stacked(name, filling) for name, filling in fillings.items()}
+
+
+def without_padding(values: tf.Tensor, padding_mask: tf.Tensor) -> tf.RaggedTensor:
+    """[B, T] to [B, (tokens)]: the values of real tokens."""
+    return tf.RaggedTensor.from_tensor(values, lengths=tf.reduce_sum(padding_mask, axis=1))
 
 
 def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -87,17 +107,32 @@ def sorted_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def batches(texts: TokenizedTexts, order: list[np.ndarray], *targets: np.ndarray) -> tf.data.Dataset:
-    """A tf.data of one element per entry of `order`: the features, or a tuple of them and of each of `targets`."""
+def batches(
+    rows: Rows | PairedRows, order: list[np.ndarray], *targets: np.ndarray | tf.RaggedTensor
+) -> tf.data.Dataset:
+    """A tf.data of one element per entry of `order`: the features, or a tuple of them and of each of `targets`.
+
+    Args:
+        rows: the inputs.
+        order: row numbers of each batch.
+        *targets: an array with a value per row, or a ragged one with a value per token, which is padded with -1.
+    """
     values = tf.constant(np.concatenate(order))
     splits = tf.constant(np.cumsum([0, *map(len, order)]))
-    columns = [tf.constant(target) for target in targets]
+    columns = [column if isinstance(column, tf.RaggedTensor) else tf.constant(column) for column in targets]
 
     @tf.autograph.experimental.do_not_convert
     def batch(i):
         index = values[splits[i] : splits[i + 1]]
-        features = texts.features(index)
-        return (features, *(tf.gather(column, index) for column in columns)) if columns else features
+        features = rows.features(index)
+
+        def gathered(column):
+            chosen = tf.gather(column, index)
+            if isinstance(chosen, tf.RaggedTensor):
+                return chosen.to_tensor(-1, shape=tf.shape(features["token_ids"], tf.int64))
+            return chosen
+
+        return (features, *map(gathered, columns)) if columns else features
 
     dataset = tf.data.Dataset.range(len(order)).map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(tf.data.AUTOTUNE)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import gzip
-import io
 import itertools
-import json
-import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kbert.data.labels import LABEL_COLUMNS, LabelKind, LabelReader
+from kbert.data.rows import Row, decode, json_rows, no_record, open_bytes, read_utf8, table_rows, text_problem
 from kbert.errors import InputError
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
 PAIR_COLUMNS = ("text_pair", "sentence2", "text_b")
-LABEL_COLUMNS = ("label",)
 FORMATS = (".tsv", ".csv", ".jsonl")
 _CORPUS_LINES = 256  # in memory at a time
 
@@ -31,7 +25,8 @@ class TextRecords:
     path: Path
     texts: list[str] = field(default_factory=list)
     pairs: list[str] | None = None
-    labels: list[str] | None = None
+    labels: list[Any] | None = None
+    """A text each; a list of texts or a float, where `read_texts` was asked for these."""
     lines: list[int] = field(default_factory=list)
     """The line of each record, from 1."""
     skipped: int = 0
@@ -43,9 +38,10 @@ class TextRecords:
     def check_labels(self, known: Iterable[str], complaint: str) -> None:
         """Raise InputError, which names the line and ends in `complaint`, for the first label that is not known."""
         names = set(known)
-        for line, label in zip(self.lines, self.labels or (), strict=True):
-            if label not in names:
-                raise InputError(f"{self.path}:{line}: label {label!r} {complaint}")
+        for line, labels in zip(self.lines, self.labels or (), strict=True):
+            for label in labels if isinstance(labels, list) else [labels]:
+                if label not in names:
+                    raise InputError(f"{self.path}:{line}: label {label!r} {complaint}")
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,16 @@ class Columns:
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    """For several labels a record, it can be several columns with commas between."""
 
 
 def read_texts(
-    path: str | Path, columns: Columns = Columns(), *, labelled: bool = True, skip_bad_lines: bool = False
+    path: str | Path,
+    columns: Columns = Columns(),
+    *,
+    labelled: bool = True,
+    skip_bad_lines: bool = False,
+    labels: LabelKind = "single",
 ) -> TextRecords:
     """Read a file of texts.
 
@@ -68,6 +70,10 @@ def read_texts(
         columns: names of the columns.
         labelled: whether every record must have a label; otherwise labels are not read.
         skip_bad_lines: count bad lines and go on instead of raising.
+        labels: what a record's label is. "single": a text; numbers in JSONL become texts, and do not mix with texts
+            that are no numbers. "multiple": any number of texts: a list in JSONL, joined by "|" in a field of TSV and
+            CSV (an empty one has none), or a column for each label, named in `columns`, that holds 0 or 1. "number": a
+            finite number.
 
     Raises:
         InputError: names the file and line of the first bad record, or what the file lacks.
@@ -76,11 +82,9 @@ def read_texts(
     format = table_format(path)
     if format is None:
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
-    text = _read_utf8(path)
-    if not text.strip():
-        raise InputError(f"{path} is empty")
-    rows = _json_rows(path, text) if format == ".jsonl" else _table_rows(path, text, format)
-    return _collect(path, rows, columns, labelled, skip_bad_lines)
+    text = read_utf8(path)
+    rows = json_rows(path, text) if format == ".jsonl" else table_rows(path, text, format)
+    return _collect(path, rows, columns, labels if labelled else None, skip_bad_lines)
 
 
 def read_corpus(files: Iterable[str], columns: Columns = Columns()) -> Iterator[str]:
@@ -111,151 +115,87 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
     """
     path = Path("stdin" if file == "-" else file)
     lines = 0
-    with _open(file) as source:
+    with open_bytes(file) as source:
         while batch := list(itertools.islice(source, chunk)):
             records = TextRecords(path)
             for line in batch:
                 lines += 1
-                records.texts.append(_decode(line, path, first_line=lines).rstrip("\r\n"))
+                records.texts.append(decode(line, path, first_line=lines).rstrip("\r\n"))
                 records.lines.append(lines)
             yield records
     if not lines:
         raise InputError(f"{path} is empty")
 
 
-@contextlib.contextmanager
-def _open(file: str) -> Iterator[Any]:
-    """A file of lines of bytes; what goes wrong while it is read names it."""
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with (gzip.open if file.endswith(".gz") else open)(file, "rb") as source:
-            yield source
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-
-
-def _read_utf8(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    return _decode(content, path, first_line=1)
-
-
-def _decode(content: bytes, path: Path, first_line: int) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + first_line
-        raise InputError(
-            f"{path}:{line}: byte 0x{content[error.start]:02x} is not UTF-8; convert the file, for example with "
-            f"iconv -f LATIN1 -t UTF-8"
-        ) from None
-
-
-Row = tuple[int, Mapping[str, object] | str]  # line number, and the fields or what is wrong with them
-
-
-def _table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
-    lines: Iterator[tuple[int, list[str]]]
-    if format == ".tsv":
-        # Not the csv module: it would end a line at a bare carriage return, and has a limit on the size of a field.
-        lines = ((number, line.removesuffix("\r").split("\t")) for number, line in enumerate(text.split("\n"), 1))
-    else:
-        lines = _csv_rows(path, text)
-    _, header = next(lines)
-    for number, values in lines:
-        if not any(values):
-            continue
-        if len(values) != len(header):
-            yield number, f"{len(values)} fields where the header names {len(header)}"
-        else:
-            yield number, dict(zip(header, values, strict=True))
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(len(text) + 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
-
-
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            yield number, f"not JSON ({error})"
-            continue
-        yield number, row if isinstance(row, dict) else "not a JSON object"
-
-
-def _collect(path: Path, rows: Iterator[Row], columns: Columns, labelled: bool, skip_bad_lines: bool) -> TextRecords:
+def _collect(
+    path: Path, rows: Iterator[Row], columns: Columns, labels: LabelKind | None, skip_bad_lines: bool
+) -> TextRecords:
     records = TextRecords(path)
     found = list(rows)
     header = {name: None for _, row in found if not isinstance(row, str) for name in row}
+    names, reader = {}, None
     if header:
-        names = _column_names(path, header, columns, labelled)
-        records.pairs = [] if names["pair"] else None
-        records.labels = [] if names["label"] else None
+        names = _text_columns(path, header, columns)
+        records.pairs = [] if "pair" in names else None
+    if header and labels is not None:
+        reader = LabelReader(labels, _label_columns(path, header, columns.label, labels))
+        records.labels = []
     for line, row in found:
-        problem = row if isinstance(row, str) else _append(records, line, row, names)
+        problem = row if isinstance(row, str) else _append(records, line, row, names, reader)
         if problem and not skip_bad_lines:
             raise InputError(f"{path}:{line}: {problem}")
         records.skipped += problem is not None
     if not records.texts:
-        raise InputError(f"{path} holds no record" + (f" ({records.skipped} bad lines)" if records.skipped else ""))
+        raise no_record(path, records.skipped)
     return records
 
 
-def _column_names(path: Path, row: Mapping[str, object], columns: Columns, labelled: bool) -> dict[str, str | None]:
-    def find(kind: str, asked: str | None, known: tuple[str, ...], required: bool) -> str | None:
-        if asked is not None and asked not in row:
-            raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, row))}")
-        name = asked or next((name for name in known if name in row), None)
-        if name is None and required:
-            raise InputError(
-                f"{path} has no {kind} column ({' or '.join(known)}); it has {', '.join(map(repr, row))}: "
-                f"name it with --{kind}-column"
-            )
-        return name
+Header = Mapping[str, None]  # the names of the columns, in order
 
-    return {
-        "text": find("text", columns.text, TEXT_COLUMNS, True),
-        "pair": find("pair", columns.pair, PAIR_COLUMNS, False),
-        "label": find("label", columns.label, LABEL_COLUMNS, True) if labelled else None,
+
+def _text_columns(path: Path, header: Header, columns: Columns) -> dict[str, str]:
+    names = {
+        "text": _find(path, header, "text", columns.text, TEXT_COLUMNS, True),
+        "pair": _find(path, header, "pair", columns.pair, PAIR_COLUMNS, False),
     }
+    return {kind: name for kind, name in names.items() if name is not None}
 
 
-def _append(records: TextRecords, line: int, row: Mapping[str, object], names: Mapping[str, str | None]) -> str | None:
+def _label_columns(path: Path, header: Header, asked: str | None, labels: LabelKind) -> tuple[str, ...]:
+    several = labels == "multiple" and asked is not None and asked not in header and "," in asked
+    wanted = dict.fromkeys(name.strip() for name in str(asked).split(",")) if several else [asked]
+    return tuple(str(_find(path, header, "label", name, LABEL_COLUMNS[labels], True)) for name in wanted)
+
+
+def _find(
+    path: Path, header: Header, kind: str, asked: str | None, known: tuple[str, ...], required: bool
+) -> str | None:
+    if asked is not None and asked not in header:
+        raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, header))}")
+    name = asked or next((name for name in known if name in header), None)
+    if name is None and required:
+        raise InputError(
+            f"{path} has no {kind} column ({' or '.join(known)}); it has {', '.join(map(repr, header))}: "
+            f"name it with --{kind}-column"
+        )
+    return name
+
+
+def _append(
+    records: TextRecords, line: int, row: Mapping[str, object], names: Mapping[str, str], reader: LabelReader | None
+) -> str | None:
     """Add one record; returns what is wrong with it instead, if anything."""
-    values: dict[str, str] = {}
-    for kind, name in names.items():
-        if name is None:
-            continue
-        value = row.get(name)
-        if kind == "label" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str) or not value.strip():
-            return f"no value for {name!r}" if value in (None, "") else f"{name!r} must be a text, not {value!r}"
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            return f"{name!r} holds half of a surrogate pair, which has no UTF-8 form"
-        values[kind] = value
-    records.texts.append(values["text"])
+    values = [row.get(name) for name in names.values()]
+    for name, value in zip(names.values(), values, strict=True):
+        if problem := text_problem(name, value):
+            return problem
+    if reader is not None and records.labels is not None:
+        label, problem = reader.read(row)
+        if problem:
+            return problem
+        records.labels.append(label)
+    records.texts.append(str(values[0]))
     if records.pairs is not None:
-        records.pairs.append(values["pair"])
-    if records.labels is not None:
-        records.labels.append(values["label"])
+        records.pairs.append(str(values[1]))
     records.lines.append(line)
     return None

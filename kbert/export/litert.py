@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
+from kbert.tasks.predicting import INPUTS
 from kbert.tasks.task import Task
 
-FEATURES = ("token_ids", "segment_ids", "padding_mask")
 QUANTIZATIONS = ("none", "int8")
 
 
@@ -37,9 +37,9 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
         raise InputError(f"`quantize` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantize!r}")
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in model.variables]
-    signature = [tf.TensorSpec([None, None], tf.int32, name) for name in FEATURES]
+    signature = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]
     module.logits = tf.function(
-        lambda *features: {"logits": model(dict(zip(FEATURES, features, strict=True)), training=False)},
+        lambda *features: {"logits": model(dict(zip(INPUTS, features, strict=True)), training=False)},
         input_signature=signature,
         autograph=False,
     )
@@ -80,7 +80,7 @@ class LiteRTEngine:
             name: detail["index"]
             for name, detail in self._interpreter.get_signature_runner().get_input_details().items()
         }
-        if sorted(self._inputs) != sorted(FEATURES):
+        if sorted(self._inputs) != sorted(INPUTS):
             raise ValueError(f"the converter has renamed the inputs: {sorted(self._inputs)}")
         self._shape: tuple[int, int] | None = None
 

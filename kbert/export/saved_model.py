@@ -57,8 +57,9 @@ def _verify(folder: Path, model: Task) -> None:
     from kbert.export.cpp_loader import run_in_cpp_loader
 
     texts = ["", "An example, with 例子 in it."]
-    answers = run_in_cpp_loader(folder, dict.fromkeys(_input_names(model), texts))
-    for name, expected in model.predict((texts, texts) if model.task.pair else texts).items():
+    names = model.input_names
+    answers = run_in_cpp_loader(folder, dict.fromkeys(names, texts))
+    for name, expected in model.predict((texts,) * len(names) if len(names) > 1 else texts).items():
         same = (
             np.array_equal(answers[name], expected)
             if expected.dtype == object
@@ -80,23 +81,20 @@ def _serving_module(model: Task) -> tf.Module:
     It lists the variables and keeps the Keras model in a closure only: a tf.Module that holds a Keras model saves, and
     loads in Python, but fails in the C++ loader (tensorflow issue 72963).
     """
-    names = _input_names(model)
+    names = model.input_names
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=name) for name in names], autograph=False)
     def serve(*texts):
-        outputs = model.answers(model(model.features(*texts), training=False))
+        features = model.features(*texts)
+        answers = model.answers(model.infer(features), features, *texts)
         return {
-            name: tf.cast(value, tf.float32) if value.dtype.is_floating else value for name, value in outputs.items()
+            name: tf.cast(value, tf.float32) if value.dtype.is_floating else value for name, value in answers.items()
         }
 
     module = tf.Module()
     module.vars = [variable.value for variable in model.variables]
     module.serve = serve
     return module
-
-
-def _input_names(model: Task) -> list[str]:
-    return ["text", "text_pair"] if model.task.pair else ["text"]
 
 
 def check_target(target: Path, version: int) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from kbert.config import BertConfig
 from kbert.errors import InputError
-from kbert.modeling.layers import Embeddings, TransformerBlock, dense
+from kbert.modeling.bilstm_encoder import BiLSTMEncoder
+from kbert.modeling.layers import Embeddings, TransformerBlock, dense, embed
 from kbert.modeling.token_layout import PackedTokens, PaddedTokens, attention_bias
 
 
@@ -37,6 +37,8 @@ class BertEncoder(keras.Model):
 
     def __init__(self, config: BertConfig, *, skip_padding: bool | None = None, name="encoder", **kwargs):
         super().__init__(name=name, **kwargs)
+        if config.encoder_type != "transformer":
+            raise InputError(f"BertEncoder is no {config.encoder_type!r}: call make_encoder, which tells them apart")
         self.config = config
         self.skip_padding = keras.backend.backend() == "tensorflow" if skip_padding is None else skip_padding
         # === Layers ===
@@ -51,15 +53,16 @@ class BertEncoder(keras.Model):
             block.build()
         self.pooler.build((None, self.config.hidden_dim))
 
+    @property
+    def output_dim(self) -> int:
+        """Width of the vectors that `call` gives."""
+        return self.config.output_dim
+
     def call(self, inputs, first_token_only=False):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
         bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
-        positions = ops.arange(ops.shape(padding_mask)[1], dtype="int32")
-        positions = ops.broadcast_to(positions, ops.shape(padding_mask))  # [B, T]
-        x = self.embeddings(
-            layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions)
-        )
+        x = embed(self.embeddings, inputs, layout)
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, attention_bias=bias, layout=layout)
@@ -98,12 +101,20 @@ class BertEncoder(keras.Model):
         return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
 
 
+_ENCODERS: dict[str, type[BertEncoder] | type[BiLSTMEncoder]] = {"transformer": BertEncoder, "bilstm": BiLSTMEncoder}
+
+
+def make_encoder(config: BertConfig, skip_padding: bool | None = None) -> BertEncoder | BiLSTMEncoder:
+    """The encoder of a config's `encoder_type`, with fresh weights; `skip_padding` as in `BertEncoder`."""
+    return _ENCODERS[config.encoder_type](config, skip_padding=skip_padding)
+
+
 def named_weights(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
     """The weights of a layer by their path below it, as `kbert.checkpoints` names them."""
     return {variable.path.split(f"{layer.name}/", 1)[1]: variable for variable in layer.weights}
 
 
-def load_tensors(encoder: BertEncoder, tensors: Mapping[str, np.ndarray]) -> list[str]:
+def load_tensors(encoder: keras.Model, tensors: Mapping[str, np.ndarray]) -> list[str]:
     """Assign a checkpoint's arrays to an encoder; returns the names that the checkpoint lacks."""
     missing = []
     for name, variable in named_weights(encoder).items():

@@ -6,7 +6,10 @@ Every layer takes tokens in either layout of `token_layout.py`; `...` in a shape
 
 from __future__ import annotations
 
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 from kbert.config import BertConfig
@@ -24,9 +27,34 @@ def initializer(config: BertConfig) -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
 
+def activation(config: BertConfig):
+    """The config's activation as a function."""
+    return _ACTIVATIONS[config.activation]
+
+
 def dense(units: int, config: BertConfig, name: str, activation=None) -> keras.layers.Dense:
     """A dense layer as BERT initialises it."""
     return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer(config), name=name)
+
+
+class SinusoidalPositions(keras.layers.Layer):
+    """Sines and cosines of each position (Vaswani et al. 2017, section 3.5): int32 [...] -> [..., E], without weights.
+
+    They are scaled to the deviation that fresh embedding tables are drawn with, so that position and word begin alike.
+    """
+
+    def __init__(self, embedding_dim: int, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding_dim = embedding_dim
+        self.scale = math.sqrt(2) * config.initializer_range
+
+    def call(self, positions):
+        channel = np.arange(self.embedding_dim)
+        frequency = 10000.0 ** (-(channel - channel % 2) / self.embedding_dim)
+        # A cosine is a sine a quarter turn ahead.
+        phase = channel % 2 * (np.pi / 2)
+        angles = ops.cast(positions, "float32")[..., None] * ops.cast(frequency, "float32")
+        return ops.cast(self.scale * ops.sin(angles + ops.cast(phase, "float32")), self.compute_dtype)
 
 
 class Embeddings(keras.layers.Layer):
@@ -37,7 +65,7 @@ class Embeddings(keras.layers.Layer):
         self.config = config
         self.embedding_dim = config.embedding_dim or config.hidden_dim
         self.word = self._table(config.vocabulary_size, "word")
-        self.position = self._table(config.max_sequence_length, "position")
+        self.position = self._positions()
         self.segment = self._table(config.num_segments, "segment")
         self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")
         self.projection = None
@@ -50,9 +78,14 @@ class Embeddings(keras.layers.Layer):
             rows, self.embedding_dim, embeddings_initializer=initializer(self.config), name=name
         )
 
+    def _positions(self) -> keras.layers.Layer:
+        if self.config.position_embedding == "sinusoidal":
+            return SinusoidalPositions(self.embedding_dim, self.config, name="position")
+        return self._table(self.config.max_sequence_length, "position")
+
     def build(self, input_shape=None):
         for table in (self.word, self.position, self.segment):
-            table.build()
+            table.build(None)
         self.layer_norm.build((None, self.embedding_dim))
         if self.projection is not None:
             self.projection.build((None, self.embedding_dim))
@@ -63,6 +96,14 @@ class Embeddings(keras.layers.Layer):
         if self.projection is not None:
             x = self.projection(x)
         return self.dropout(x)
+
+
+def embed(embeddings: Embeddings, inputs, layout):
+    """The embeddings of an encoder's inputs, int32 [B, T], at positions 0, 1, ...: [..., D]."""
+    padding_mask = inputs["padding_mask"]
+    positions = ops.arange(ops.shape(padding_mask)[1], dtype="int32")
+    positions = ops.broadcast_to(positions, ops.shape(padding_mask))  # [B, T]
+    return embeddings(layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions))
 
 
 class SelfAttention(keras.layers.Layer):
@@ -124,8 +165,7 @@ class FeedForward(keras.layers.Layer):
     def __init__(self, config: BertConfig, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        activation = _ACTIVATIONS[config.activation]
-        self.intermediate = dense(config.intermediate_dim, config, "intermediate", activation)
+        self.intermediate = dense(config.intermediate_dim, config, "intermediate", activation(config))
         self.output_dense = dense(config.hidden_dim, config, "output")
         self.dropout = keras.layers.Dropout(config.dropout_rate, name="dropout")
         self.layer_norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="layer_norm")

@@ -30,24 +30,16 @@ def weights_of_classes(class_weight: Mapping[Any, float], labels: Sequence[str])
     return _checked("class_weight", weights)
 
 
-def weights_of_examples(labels: np.ndarray, classes: np.ndarray | None, sample_weight: Any) -> np.ndarray | None:
-    """What each example counts, float32 [examples]; None where all count one.
-
-    Args:
-        labels: class numbers [examples].
-        classes: weights by class number, or None.
-        sample_weight: weights by example, or None; on top of those of the classes.
+def checked_weights(sample_weight: Any, texts: int) -> np.ndarray:
+    """What each text counts, float32 [texts].
 
     Raises:
-        InputError: `sample_weight` has another shape, or a weight is negative or no finite number.
+        InputError: another shape, or a weight that is negative or no finite number.
     """
-    weights = None if classes is None else classes[labels]
-    if sample_weight is None:
-        return weights
     values = _checked("sample_weight", np.asarray(sample_weight, np.float32))
-    if values.shape != labels.shape:
-        raise InputError(f"sample_weight must have shape {labels.shape}. Received: {values.shape}")
-    return values if weights is None else values * weights
+    if values.shape != (texts,):
+        raise InputError(f"sample_weight must have shape {(texts,)}. Received: {values.shape}")
+    return values
 
 
 def _checked(name: str, weights: np.ndarray) -> np.ndarray:
@@ -80,19 +72,21 @@ def merged(dataset: tf.data.Dataset, number: int) -> tf.data.Dataset:
     return dataset.ragged_batch(number).map(tf.autograph.experimental.do_not_convert(merge))
 
 
-def features_and_labels(
+def prepared(
     dataset: tf.data.Dataset,
+    names: Sequence[str],
     features: Callable[..., dict[str, tf.Tensor]],
-    labels: Sequence[str],
+    targets: Callable[[tf.Tensor], tf.Tensor],
     class_weight: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Batches of texts and labels as the model's inputs and class numbers.
+    """Batches of texts and labels as the model's inputs and targets.
 
     Args:
-        dataset: gives `(x, y)` or `(x, y, sample_weight)`; x string [B], a tuple of two or a dict with `text` and
-            `text_pair`; y string or int [B]; sample_weight float [B].
+        dataset: gives `(x, y)` or `(x, y, sample_weight)`; x string [B], or for several inputs a tuple, or a dict by
+            `names`; sample_weight float [B].
+        names: the inputs of the model.
         features: strings to the model's inputs.
-        labels: the model's classes.
+        targets: labels to targets.
         class_weight: by class number, [C].
 
     Raises:
@@ -100,21 +94,16 @@ def features_and_labels(
     """
     if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) not in (2, 3):
         raise InputError(f"a tf.data must give (texts, labels). Received: {dataset.element_spec}")
-    names = tf.constant(labels)
 
     @tf.autograph.experimental.do_not_convert
     def prepare(x, y, sample_weight=None):
         if isinstance(x, dict):
-            x = tuple(x[name] for name in ("text", "text_pair") if name in x)
-        pair = x if isinstance(x, tuple) else (x,)
-        if y.dtype == tf.string:
-            matches = y[:, None] == names[None, :]  # [B, C]
-            check = tf.debugging.assert_equal(tf.reduce_any(matches, 1), True, "a label that the model lacks")
-            with tf.control_dependencies([check]):
-                y = tf.argmax(matches, axis=1, output_type=tf.int32)
+            x = tuple(x[name] for name in names)
+        columns = x if isinstance(x, tuple) else (x,)
+        y = targets(y)
         weights = [] if sample_weight is None else [tf.cast(sample_weight, tf.float32)]
         if class_weight is not None:
             weights.append(tf.gather(tf.constant(class_weight), y))
-        return features(*pair), y, *([tf.reduce_prod(tf.stack(weights), 0)] if weights else [])
+        return features(*columns), y, *([tf.reduce_prod(tf.stack(weights), 0)] if weights else [])
 
     return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

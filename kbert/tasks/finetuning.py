@@ -14,12 +14,13 @@ import keras
 import tensorflow as tf
 
 from kbert.checkpoints import huggingface
-from kbert.data.readers import Columns, TextRecords, read_texts
 from kbert.errors import InputError
 from kbert.files import read_json, replaced_files, write_json
+from kbert.tasks.files import Loaded
 from kbert.tasks.model_card import model_card
+from kbert.tasks.plans import Plan, plan_of
 from kbert.tasks.settings import FinetuneSettings, read_toml
-from kbert.tasks.text_classifier import BertTextClassifier
+from kbert.tasks.task import Task
 from kbert.training import strategies
 from kbert.training.arithmetic import Arithmetic, arithmetic_for
 from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
@@ -27,8 +28,8 @@ from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Res
 _log = logging.getLogger(__name__)
 
 
-def finetune_classify(settings: FinetuneSettings) -> dict[str, Any]:
-    """Fine-tune a classifier, evaluate it and write its folder.
+def finetune(settings: FinetuneSettings) -> dict[str, Any]:
+    """Fine-tune a model, evaluate it and write its folder.
 
     Args:
         settings: the run. `settings.out` receives the model (a Hugging Face folder), metrics.json, history.csv,
@@ -51,9 +52,9 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     out, writes = Path(settings.out), strategies.is_chief(strategy)
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
-    train, dev = _read(settings, settings.train), _read(settings, settings.dev)
-    labels = sorted_labels(train)
-    dev.check_labels(labels, "does not occur in the training file")
+    plan = plan_of(settings)
+    train, dev = _read(plan, settings.train), _read(plan, settings.dev)
+    plan.check(train, dev)
     record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
     if not strategies.agree(strategy, settings.to_toml() + str(record)):
         raise InputError("the machines of TF_CONFIG have different settings or data: give all of them the same")
@@ -66,13 +67,7 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
         return read_json(out / "metrics.json")
 
     keras.utils.set_random_seed(settings.seed)
-    model = BertTextClassifier.from_preset(
-        settings.model,
-        labels,
-        pair=train.pairs is not None,
-        max_length=settings.max_length,
-        skip_padding=False if arithmetic.jit_compile else None,
-    )
+    model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
     model.compile(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -81,19 +76,19 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     )
     if writes:
         _begin_folder(out, settings, record)
-    history = _train(model, settings, train, dev, out)
+    history = _train(model, plan, train, dev, out)
     metrics = {
-        "task": "classify",
-        "labels": labels,
+        "task": settings.task,
+        **({"labels": list(labels)} if (labels := getattr(model.task, "labels", ())) else {}),
         "train_examples": len(train),
         "dev_examples": len(dev),
-        "skipped_lines": train.skipped + dev.skipped,
+        **{name: train.counts[name] + dev.counts[name] for name in train.counts},
         "dev": {n.removeprefix("val_"): value for n, value in sorted(history[-1].items()) if n.startswith("val_")},
         "kbert": version("kbert"),
     }
     if not writes:
         return metrics
-    card = model_card(settings, metrics, pair=model.task.pair)
+    card = model_card(settings, metrics, model)
 
     def add_records(folder: Path) -> None:
         write_json(folder / "metrics.json", metrics)
@@ -105,21 +100,12 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     return metrics
 
 
-def sorted_labels(records: TextRecords) -> list[str]:
-    """The distinct labels of a file: by number if all are whole numbers, else by name."""
-    labels = set(records.labels or ())
-    if len(labels) < 2:
-        raise InputError(f"{records.path} holds one label only ({labels.pop()!r}): a classifier needs two or more")
-    whole = all(label.removeprefix("-").isdecimal() for label in labels)
-    return sorted(labels, key=lambda label: (int(label), label)) if whole else sorted(labels)
-
-
-def _read(settings: FinetuneSettings, path: str) -> TextRecords:
-    columns = Columns(settings.text_column or None, settings.pair_column or None, settings.label_column or None)
-    records = read_texts(path, columns, skip_bad_lines=settings.skip_bad_lines)
-    if records.skipped:
-        _log.warning("%s: %d bad lines skipped, %d records read", path, records.skipped, len(records))
-    return records
+def _read(plan: Plan, path: str) -> Loaded:
+    loaded = plan.files.read(path, skip_bad_lines=plan.settings.skip_bad_lines)
+    for name, count in loaded.counts.items():
+        if count:
+            _log.warning("%s: %d %s", path, count, name.replace("_", " "))
+    return loaded
 
 
 def _sha256(path: str) -> str:
@@ -134,7 +120,7 @@ def _check_folder(out: Path, settings: FinetuneSettings, record: dict[str, str])
         return
     if not (out / "data.json").exists():
         raise InputError(f"{out} is not empty and holds no run of kbert: choose another --out")
-    differences = settings.differences(FinetuneSettings(**read_toml(out / "settings.toml")))
+    differences = settings.differences(type(settings)(**read_toml(out / "settings.toml", type(settings))))
     if differences:
         raise InputError(
             f"{out} holds a run with other settings ({'; '.join(differences)}): choose another --out, or remove it"
@@ -150,10 +136,8 @@ def _begin_folder(out: Path, settings: FinetuneSettings, record: dict[str, str])
         write_json(partial / "data.json", record)
 
 
-def _train(
-    model: BertTextClassifier, settings: FinetuneSettings, train: TextRecords, dev: TextRecords, out: Path
-) -> list[dict[str, float]]:
-    strategy = model.distribute_strategy
+def _train(model: Task, plan: Plan, train: Loaded, dev: Loaded, out: Path) -> list[dict[str, float]]:
+    settings, strategy = plan.settings, model.distribute_strategy
     writes = strategies.is_chief(strategy)
     resuming = Resuming(out / "checkpoints", settings.checkpoint_steps, writes)
     resuming.restore(model)
@@ -161,19 +145,20 @@ def _train(
         raise InputError(
             f"the machines of TF_CONFIG must share one folder {out}: they find different checkpoints there"
         )
-    total = settings.epochs * -(-len(train) // (settings.batch_size * settings.gradient_accumulation_steps))
-    if resuming.step >= total:
+    if len(resuming.history) == settings.epochs:
         return resuming.history
     if resuming.step:
-        _log.info("going on from step %d of %d", resuming.step, total)
-    bar = ProgressBar(total, resuming.step)
+        _log.info("going on from step %d", resuming.step)
+    bar = ProgressBar(resuming.step)
     extra = [keras.callbacks.TensorBoard(out / "tensorboard")] if settings.tensorboard and writes else []
     try:
         model.fit(
-            *_xy(train),
+            train.x,
+            train.y,
+            **plan.fit_options(train),
             batch_size=settings.batch_size,
             epochs=settings.epochs,
-            validation_data=_xy(dev),
+            validation_data=(dev.x, dev.y),
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
             seed=settings.seed,
             initial_step=resuming.step,
@@ -183,8 +168,3 @@ def _train(
     finally:
         bar.close()
     return resuming.history
-
-
-def _xy(records: TextRecords) -> tuple[Any, list[str]]:
-    texts = records.texts if records.pairs is None else (records.texts, records.pairs)
-    return texts, records.labels or []

@@ -11,31 +11,31 @@ import tensorflow as tf
 from kbert.errors import InputError
 
 
-def texts_and_pairs(x: Any, pair: bool) -> tuple[list[str], list[str] | None]:
-    """Split the `x` of a task model.
+def text_columns(x: Any, names: Sequence[str]) -> tuple[list[str], ...]:
+    """Split the `x` of a task model into its columns.
 
     Args:
-        x: texts [B]; for pairs a tuple `(texts, pairs)` or a dict with `text` and `text_pair`; or a batched tf.data of
+        x: texts [B]; for a model that reads two a tuple of both, or a dict of them by name; or a batched tf.data of
             any of these.
-        pair: whether the model reads pairs.
+        names: what the model reads, the inputs of its served signature.
 
     Raises:
         InputError: `x` has another form, or the two sides differ in length.
     """
     if isinstance(x, tf.data.Dataset):
         x = _from_dataset(x)
-    if isinstance(x, Mapping):
-        x = (x.get("text"), x["text_pair"]) if "text_pair" in x else x.get("text")
-    is_pair = isinstance(x, tuple)
-    if is_pair != pair:
-        wanted = "pairs: pass a tuple (texts, pairs)" if pair else "single texts: pass a list of str"
+    if isinstance(x, Mapping) and set(names) <= set(x):
+        x = tuple(x[name] for name in names) if len(names) > 1 else x[names[0]]
+    if isinstance(x, (tuple, Mapping)) != (len(names) > 1) or (isinstance(x, tuple) and len(x) != len(names)):
+        wanted = f"pairs: pass a tuple ({', '.join(names)})" if len(names) > 1 else "single texts: pass a list of str"
         raise InputError(f"this model reads {wanted}. Received: {type(x).__name__}")
-    if not pair:
-        return _texts(x), None
-    texts, pairs = map(_texts, x)
-    if len(texts) != len(pairs):
-        raise InputError(f"texts and pairs must be equally many. Received: {len(texts)} and {len(pairs)}")
-    return texts, pairs
+    if len(names) == 1:
+        return (_texts(x),)
+    columns = tuple(map(_texts, x))
+    if len({len(column) for column in columns}) > 1:
+        sizes = " and ".join(str(len(column)) for column in columns)
+        raise InputError(f"{' and '.join(names)} must be equally many. Received: {sizes}")
+    return columns
 
 
 def label_numbers(y: Any, labels: Sequence[str]) -> np.ndarray:

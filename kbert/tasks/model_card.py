@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
+from kbert.checkpoints.huggingface_tasks import opens_in_transformers
 from kbert.tasks.settings import FinetuneSettings
+from kbert.tasks.task import Task
 
 _PACKAGES = ("kbert", "tensorflow", "tensorflow-text", "keras")
 
 
-def model_card(settings: FinetuneSettings, metrics: dict[str, Any], *, pair: bool) -> str:
+class _Words(NamedTuple):
+    title: str
+    answers: str
+    opens_as: str
+
+
+_WORDS = {
+    "classify": _Words("Text classifier", "it answers {labels}", "AutoModelForSequenceClassification"),
+    "tag": _Words("Tagger", "it finds entities of these types: {labels}", "AutoModelForTokenClassification"),
+    "answer": _Words(
+        "Question answerer", "it gives the part of the context that answers", "AutoModelForQuestionAnswering"
+    ),
+    "embed": _Words("Text embedder", "it gives a vector of length 1", "AutoModel"),
+}
+
+
+def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task) -> str:
     """A model card in Markdown.
 
     Args:
         settings: the run.
         metrics: what metrics.json holds.
-        pair: whether the model reads pairs of texts.
+        model: what was trained.
     """
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics["dev"].items())
-    labels = ", ".join(f"`{label}`" for label in metrics["labels"])
-    reads, example = ("two texts", '(["…"], ["…"])') if pair else ("a text", '["…"]')
-    return f"""# Text classifier
+    words = _WORDS[settings.task]
+    labels = ", ".join(f"`{label}`" for label in model.known_labels() or ())
+    answers = words.answers.format(labels=(labels and f"one of {labels}") or "a number")
+    inputs = model.input_names
+    example = '(["…"], ["…"])' if len(inputs) > 1 else '["…"]'
+    opens = (
+        f'transformers opens this folder as well: `{words.opens_as}.from_pretrained("{settings.out}")`.'
+        if opens_in_transformers(model.encoder.config, model.task)
+        else "transformers has no such model, and refuses this folder."
+    )
+    return f"""# {words.title}
 
-Fine-tuned from `{settings.model}` with kbert. Given {reads}, it answers one of: {labels}.
+Fine-tuned from `{settings.model}` with kbert. Given {" and ".join(f"`{name}`" for name in inputs)}, {answers}.
 
 ## Measured
 
@@ -41,7 +67,7 @@ These figures hold for texts like those of the files above. How the model does o
 ## How it was made
 
 ```
-kbert finetune classify --config settings.toml
+kbert finetune {settings.task} --config settings.toml
 ```
 
 Python {platform.python_version()}, {", ".join(versions)}. Every setting stands in `settings.toml`, the checksums of the
@@ -52,9 +78,9 @@ data in `data.json`, every epoch in `history.csv`.
 ```python
 import kbert
 
-model = kbert.BertTextClassifier.from_preset("{settings.out}")
+model = kbert.{type(model).__name__}.from_preset("{settings.out}")
 model.predict({example})
 ```
 
-transformers opens this folder as well: `AutoModelForSequenceClassification.from_pretrained("{settings.out}")`.
+{opens}
 """

@@ -8,35 +8,42 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kbert.data.readers import FORMATS, Columns, TextRecords, read_lines, read_texts, table_format
+from kbert.checkpoints import presets
+from kbert.data.readers import Columns
 from kbert.errors import InputError
-from kbert.tasks.task import Engine, Task
-from kbert.tasks.text_classifier import BertTextClassifier
+from kbert.tasks.files import MODELS, Loaded, files_of
+from kbert.tasks.predicting import Engine
+from kbert.tasks.task import Task
 from kbert.training.callbacks import EvaluationBar
 
 _log = logging.getLogger(__name__)
-_LINES = 512  # lines of plain text answered together
 
 
 def load_task(preset: str) -> Task:
-    """The task model that a folder holds."""
-    return BertTextClassifier.from_preset(preset)
+    """The task model that a folder holds.
+
+    Raises:
+        InputError: there is no such preset, or it holds a bare encoder.
+    """
+    task = presets.load(preset, weights=False).task
+    if task is None:
+        raise InputError(f"{preset} holds an encoder without a head: fine-tune it first (kbert finetune)")
+    return MODELS[task.task].from_preset(preset)  # type: ignore[attr-defined]
 
 
 def evaluate_file(
     preset: str, path: Path, columns: Columns, batch_size: int = 32, skip_bad_lines: bool = False
 ) -> dict[str, Any]:
-    """Metrics of a model on a labelled file, with the number of examples and of skipped lines."""
-    records = read_texts(path, columns, skip_bad_lines=skip_bad_lines)
+    """Metrics of a model on a labelled file, with the number of examples and what the reader passed over or mended."""
     model = load_task(preset)
-    records.check_labels(model.task.labels, f"is none of the model's: {', '.join(model.task.labels)}")
-    metrics = model.evaluate(
-        _x(records, model), records.labels, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()]
-    )
+    loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
+    if (known := model.known_labels()) is not None and loaded.records is not None:
+        loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
+    metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     return {
         **{name: float(value) for name, value in sorted(metrics.items())},
-        "examples": len(records),
-        "skipped_lines": records.skipped,
+        "examples": len(loaded),
+        **loaded.counts,
     }
 
 
@@ -49,41 +56,29 @@ def predict_file(
     make_engine: Callable[[Task], Engine] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
-    chunks = _chunks(file, columns, skip_bad_lines)
-    first = next(chunks)  # before the model is loaded, so that a wrong file is known at once
+    task = presets.load(preset, weights=False).task
+    parts = files_of(task, columns).texts(file, skip_bad_lines) if task else iter(())
+    first = list(itertools.islice(parts, 1))  # before the model is loaded, so that a wrong file is known at once
     model = load_task(preset)
     engine = make_engine(model) if make_engine else None
-    for chunk in itertools.chain([first], chunks):
-        yield from _answers(model, chunk, batch_size, engine)
+    for part in itertools.chain(first, parts):
+        if part.counts.get("skipped_lines"):
+            _log.warning("%s: %d bad lines skipped", file, part.counts["skipped_lines"])
+        yield from _answers(model, part, batch_size, engine)
 
 
-def _chunks(file: str, columns: Columns, skip_bad_lines: bool) -> Iterator[TextRecords]:
-    if file != "-" and table_format(Path(file)):
-        records = read_texts(file, columns, labelled=False, skip_bad_lines=skip_bad_lines)
-        if records.skipped:
-            _log.warning("%s: %d bad lines skipped", file, records.skipped)
-        yield records
-        return
-    if columns != Columns():
-        raise InputError(f"{file} is read as one text a line, without columns: use {', '.join(FORMATS)} to name some")
-    yield from read_lines(file, _LINES)
+def _answers(model: Task, part: Loaded, batch_size: int, engine: Engine | None) -> Iterator[dict[str, Any]]:
+    columns = {name: _column(part, name) for name in model.input_names}
+    x = tuple(columns.values())
+    answers = model.predict(x if len(x) > 1 else x[0], batch_size=batch_size, engine=engine, verbose=1)
+    for i, answer in enumerate(model.answer_rows(answers)):
+        yield {name: texts[i] for name, texts in columns.items()} | answer
 
 
-def _answers(model: Task, records: TextRecords, batch_size: int, engine: Engine | None) -> Iterator[dict[str, Any]]:
-    answers = model.predict(_x(records, model), batch_size=batch_size, engine=engine, verbose=1)
-    for i, text in enumerate(records.texts):
-        row: dict[str, Any] = {"text": text}
-        if records.pairs is not None:
-            row["text_pair"] = records.pairs[i]
-        yield row | {
-            name: values[i].tolist() if values.dtype != object else values[i] for name, values in answers.items()
-        }
-
-
-def _x(records: TextRecords, model: Task) -> Any:
-    if model.task.pair and records.pairs is None:
+def _column(part: Loaded, name: str) -> list[str]:
+    if name not in part.columns:
         raise InputError(
-            f"{records.path} has no second text, which this model reads: give a file with columns, and name it with "
+            f"{part.path} has no second text, which this model reads: give a file with columns, and name it with "
             "--pair-column"
         )
-    return (records.texts, records.pairs) if model.task.pair else records.texts
+    return part.columns[name]

@@ -6,10 +6,13 @@ import dataclasses
 import json
 import math
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from kbert.config import POOLINGS, TAG_HEADS
 from kbert.errors import InputError
 from kbert.training.arithmetic import PRECISIONS, XLA, check_arithmetic
 from kbert.training.strategies import check_devices
@@ -24,19 +27,22 @@ _BESIDE_THE_MODEL = ("out", "checkpoint_steps", "tensorboard", "devices", "xla")
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Everything that a fine-tuning run is told. Rates are fractions, lengths tokens."""
+    """Everything that a fine-tuning run is told, whatever the task. Rates are fractions, lengths tokens."""
+
+    task: ClassVar[str]
+    """The verb of the command line."""
 
     model: str = _setting(
         "", "preset to start from: a folder, hf://…, pypi://…, kaggle://… or a name of `kbert presets`"
     )
-    train: str = _setting("", "file to train on: .tsv, .csv or .jsonl, optionally .gz")
+    train: str = _setting("", "file to train on, optionally .gz")
     dev: str = _setting("", "file to evaluate on after each epoch")
     out: str = _setting("", "folder of the run; the same command given again goes on where it stopped")
     epochs: int = _setting(3, "passes over the training file")
     learning_rate: float = _setting(2e-5, "peak learning rate of AdamW")
     batch_size: int = _setting(32, "examples of a batch, on all devices together; each device computes its share")
     gradient_accumulation_steps: int = _setting(1, "batches per optimizer step, in the memory of one")
-    max_length: int = _setting(128, "longest input in tokens; longer texts are truncated")
+    max_length: int = _setting(128, "longest row in tokens")
     warmup_rate: float = _setting(0.1, "fraction of all steps over which the learning rate rises")
     weight_decay: float = _setting(0.01, "decoupled weight decay, not on biases and layer norms")
     devices: str = _setting(
@@ -49,9 +55,6 @@ class FinetuneSettings:
         "auto", f"{', '.join(XLA)}: let XLA compile the steps, on padded rows of one device (auto: off)"
     )
     seed: int = _setting(0, "fixes the fresh weights, dropout and the order of the examples")
-    text_column: str = _setting("", "column of the text (default: text, sentence, sentence1 or text_a)")
-    pair_column: str = _setting("", "column of the second text (default: text_pair, sentence2 or text_b, if there)")
-    label_column: str = _setting("", "column of the label (default: label)")
     skip_bad_lines: bool = _setting(False, "count bad lines and go on instead of stopping at the first")
     checkpoint_steps: int = _setting(1000, "optimizer steps between checkpoints, besides one after each epoch; 0: none")
     tensorboard: bool = _setting(False, "write TensorBoard logs to OUT/tensorboard (needs the extra `tensorboard`)")
@@ -94,16 +97,111 @@ class FinetuneSettings:
         ]
 
 
+@dataclass(frozen=True)
+class ClassifySettings(FinetuneSettings):
+    """One label, several or a number for a text or a pair of texts."""
+
+    task = "classify"
+    text_column: str = _setting("", "column of the text (default: text, sentence, sentence1 or text_a)")
+    pair_column: str = _setting("", "column of the second text (default: text_pair, sentence2 or text_b, if there)")
+    label_column: str = _setting("", "column of the label (default: label, or score with --regression)")
+    multi_label: bool = _setting(False, "any number of labels a text")
+    regression: bool = _setting(False, "a number for each text instead of a label")
+    class_weights: str = _setting("", 'balanced: each class counts as much as any other; or JSON, {"label": 2.5, …}')
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.multi_label and self.regression:
+            raise InputError("--multi-label and --regression exclude each other")
+        if self.class_weights and self.problem != "single_label":
+            raise InputError("--class-weights are for texts of one label each")
+        self.weights_by_label([])
+
+    @property
+    def problem(self) -> str:
+        """As in `ClassifyConfig`."""
+        return "regression" if self.regression else "multi_label" if self.multi_label else "single_label"
+
+    def weights_by_label(self, labels: Sequence[str]) -> dict[str, float] | None:
+        """What an example of each label counts.
+
+        Args:
+            labels: those of all examples.
+        """
+        if not self.class_weights:
+            return None
+        if self.class_weights == "balanced":
+            counts = Counter(labels)
+            return {label: len(labels) / (len(counts) * count) for label, count in counts.items()}
+        try:
+            weights = {label: float(weight) for label, weight in json.loads(self.class_weights).items()}
+        except (ValueError, TypeError, AttributeError):
+            raise InputError(
+                f'--class-weights must be "balanced" or a JSON object of numbers. Received: {self.class_weights!r}'
+            ) from None
+        return weights
+
+
+@dataclass(frozen=True)
+class TagSettings(FinetuneSettings):
+    """Entities in texts; windows of --max-length tokens slide over longer ones."""
+
+    task = "tag"
+    head: str = _setting("dense", f"what stands on the encoder: {', '.join(TAG_HEADS)}")
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice(self, "head", TAG_HEADS)
+
+
+@dataclass(frozen=True)
+class AnswerSettings(FinetuneSettings):
+    """The part of a context that answers a question; windows of --max-length tokens slide over long contexts."""
+
+    task = "answer"
+    max_length: int = _setting(384, "longest row in tokens, question and part of the context")
+    max_answer_length: int = _setting(30, "longest answer in tokens")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.max_answer_length < 1:
+            raise InputError(f"--max-answer-length must be 1 or more. Received: {self.max_answer_length}")
+
+
+@dataclass(frozen=True)
+class EmbedSettings(FinetuneSettings):
+    """A vector for a text, learnt from pairs of texts that are alike."""
+
+    task = "embed"
+    text_column: str = _setting("", "column of the text (default: text, sentence, sentence1 or text_a)")
+    pair_column: str = _setting("", "column of the second text (default: text_pair, sentence2 or text_b)")
+    label_column: str = _setting("", "column of how alike they are (default: score or label; none: all are)")
+    pooling: str = _setting("mean", f"how the vectors of tokens become one: {', '.join(POOLINGS)}")
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice(self, "pooling", POOLINGS)
+
+
+SETTINGS: tuple[type[FinetuneSettings], ...] = (ClassifySettings, TagSettings, AnswerSettings, EmbedSettings)
+
+
+def _check_choice(settings: FinetuneSettings, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(settings, name) not in choices:
+        value = getattr(settings, name)
+        raise InputError(f"--{flag(name)} must be one of {', '.join(choices)}. Received: {value!r}")
+
+
 def flag(name: str) -> str:
     """The name of a field on the command line and in TOML."""
     return name.replace("_", "-")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, kind: type[FinetuneSettings]) -> dict[str, Any]:
     """The settings in a TOML file, checked for names and types.
 
     Raises:
-        InputError: the file is not TOML, or a key or a type is not one of `FinetuneSettings`.
+        InputError: the file is not TOML, or a key or a type is not one of `kind`.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf8"))
@@ -111,7 +209,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not TOML: {error}") from None
-    fields = {flag(f.name): f for f in dataclasses.fields(FinetuneSettings)}
+    fields = {flag(f.name): f for f in dataclasses.fields(kind)}
     settings = {}
     for key, value in content.items():
         known = fields.get(flag(key))

@@ -19,7 +19,7 @@ from kbert.tokenization.sharding import in_shards
 from kbert.tokenization.spelling import SUFFIX, spell
 from kbert.tokenization.tracing import trace_on_cpu
 from kbert.tokenization.vocabulary import token_ids
-from kbert.tokenization.windows import first_text_room, lay_out, slide, smallest_room
+from kbert.tokenization.windows import default_stride, first_text_room, lay_out, slide, smallest_room
 from kbert.tokenization.word_pieces import WordPieces
 
 
@@ -186,7 +186,7 @@ class BertTokenizer:
         is_pair = text_pair is not None
         max_length = self._checked_length(max_length, is_pair)
         room = smallest_room(max_length, is_pair)
-        stride = min(max_length // 4, room - 1) if stride is None else stride
+        stride = default_stride(max_length, is_pair) if stride is None else stride
         if not 0 <= stride < room:
             raise InputError(
                 f"BertTokenizer: `stride` must be in [0, {room}) where rows have {max_length} tokens. "

@@ -37,6 +37,11 @@ def smallest_room(max_length: int, is_pair: bool) -> int:
     return max_length - 3 - first_text_room(max_length) if is_pair else max_length - 2
 
 
+def default_stride(max_length: int, is_pair: bool) -> int:
+    """Tokens that a window shares with the one before: a quarter of a row, if there is room for one more."""
+    return min(max_length // 4, smallest_room(max_length, is_pair) - 1)
+
+
 def slide(
     ids: tf.RaggedTensor,
     starts: tf.RaggedTensor,
@@ -104,3 +109,26 @@ def lay_out(offsets: tf.RaggedTensor, lead: tf.Tensor, length: tf.Tensor) -> tf.
     flat = tf.concat([[-1], offsets.flat_values], 0)
     starts = tf.cast(offsets.row_starts(), tf.int32)[:, None]
     return tf.gather(flat, tf.where(inside, starts + place + 1, 0))
+
+
+def owned_tokens(token_starts: tf.Tensor, text_index: tf.Tensor, stride: int) -> tf.Tensor:
+    """Each token of the texts once, in the window where more stands around it.
+
+    Args:
+        token_starts: int32 [W, T], -1 for what is no token of the text.
+        text_index: int32 [W].
+        stride: Tokens that a window shares with the one before.
+
+    Returns:
+        bool [W, T]. Its true places, row by row, are the tokens of the texts one after another.
+    """
+    real = token_starts >= 0
+    nth = tf.cumsum(tf.cast(real, tf.int32), axis=1, exclusive=True)  # [W, T], place among the window's tokens
+    number = tf.reduce_sum(tf.cast(real, tf.int32), axis=1)  # [W]
+    same_text = text_index[1:] == text_index[:-1]
+    goes_on = tf.concat([[False], same_text], 0)[: tf.size(text_index)]
+    is_followed = tf.concat([same_text, [False]], 0)[: tf.size(text_index)]
+    half = stride // 2
+    first = tf.where(goes_on, half, 0)
+    end = tf.where(is_followed, number - stride + half, number)
+    return real & (nth >= first[:, None]) & (nth < end[:, None])

@@ -20,16 +20,16 @@ from kbert.training.replicas import inner_optimizer
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar on stderr over all steps of a run, with the running loss and metrics."""
+    """One bar on stderr over all steps of a run (the model's `total_steps`), with the running loss and metrics."""
 
-    def __init__(self, total_steps: int, initial_step: int = 0):
+    def __init__(self, initial_step: int = 0):
         super().__init__()
-        self.total_steps, self.initial_step = total_steps, initial_step
+        self.initial_step = initial_step
         self._bar: Any = None
 
     def on_train_begin(self, logs=None):
         if self._bar is None:
-            self._bar = tqdm(total=self.total_steps, initial=self.initial_step, unit="step", file=sys.stderr)
+            self._bar = tqdm(total=self.model.total_steps, initial=self.initial_step, unit="step", file=sys.stderr)
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update()

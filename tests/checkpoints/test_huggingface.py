@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 from kbert.checkpoints import huggingface
-from kbert.checkpoints.checkpoint import Checkpoint, tensor_shapes
+from kbert.checkpoints.checkpoint import Checkpoint, classifier_shapes, tensor_shapes
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config
-from kbert.config import TaskConfig, TokenizerConfig
+from kbert.config import ClassifyConfig, TokenizerConfig
 from kbert.errors import InputError
 
 
@@ -30,9 +30,9 @@ def change_json(path, **changes):
 
 def test_a_folder_is_read_back_as_written(tiny_config, tiny_vocabulary, tmp_path):
     random = np.random.default_rng(0)
-    shapes = tensor_shapes(tiny_config, num_classes=4)
+    shapes = tensor_shapes(tiny_config) | classifier_shapes(tiny_config, 4)
     tensors = {name: random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
-    task = TaskConfig("classify", ("a", "b", "差", "d"), pair=True, max_length=17)
+    task = ClassifyConfig(labels=("a", "b", "差", "d"), pair=True, max_length=17)
     tokenizer = TokenizerConfig(do_lower_case=False, strip_accents=True, tokenize_chinese_chars=False)
     huggingface.write(tmp_path / "new", Checkpoint(tiny_config, tokenizer, tiny_vocabulary, tensors, task))
     read = huggingface.read(tmp_path / "new")

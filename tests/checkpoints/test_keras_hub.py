@@ -11,7 +11,7 @@ from numpy_bert import forward
 from kbert.checkpoints import keras_hub as reader
 from kbert.checkpoints import presets
 from kbert.checkpoints.checkpoint import tensor_shapes
-from kbert.config import BertConfig, TaskConfig
+from kbert.config import BertConfig, ClassifyConfig
 from kbert.errors import InputError
 
 # Keras 3.15 saves weights in a way that NumPy 2 deprecates.
@@ -136,7 +136,7 @@ def test_a_classifier_with_its_head(tmp_path):
     model.save_to_preset(str(tmp_path))
     checkpoint = reader.read(tmp_path)
     labels = ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4")
-    assert checkpoint.task == TaskConfig("classify", labels, pair=False, max_length=T)
+    assert checkpoint.task == ClassifyConfig(labels=labels, max_length=T)
     token_ids, segment_ids, mask = inputs()
     theirs = model({"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask.astype("int32")})
     for row, length in enumerate(mask.sum(1)):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kbert.config import TokenizerConfig
-from kbert.data.batching import TokenizedTexts, batches, few_lengths, in_few_shapes, sorted_order, training_order
+from kbert.data.batching import Rows, batches, few_lengths, in_few_shapes, sorted_order, training_order
 from kbert.tokenization.tokenizer import BertTokenizer
 
 
@@ -45,10 +45,12 @@ def test_the_longest_come_first_for_prediction():
 
 def test_a_batch_is_what_the_tokenizer_gives(tokenizer):
     texts = ["good film", "the plot was not very dull , fine", "我爱电影", "", "un"]
-    tokenized = TokenizedTexts.from_texts(tokenizer, texts, None, max_length=6)
-    assert tokenized.lengths().tolist() == [4, 6, 6, 2, 3]
+    rows = Rows.from_features(
+        [tokenizer(texts[:2], max_length=6), tokenizer(texts[2:], max_length=6)], tokenizer.pad_id
+    )
+    assert rows.lengths().tolist() == [4, 6, 6, 2, 3]
     order = [np.array([3, 0]), np.array([2, 1, 4])]
-    for batch, (features, labels) in zip(order, batches(tokenized, order, np.arange(5)), strict=True):
+    for batch, (features, labels) in zip(order, batches(rows, order, np.arange(5)), strict=True):
         expected = tokenizer([texts[i] for i in batch], max_length=6)
         assert labels.numpy().tolist() == batch.tolist()
         assert features.keys() == expected.keys()
@@ -56,15 +58,12 @@ def test_a_batch_is_what_the_tokenizer_gives(tokenizer):
             np.testing.assert_array_equal(features[name], expected[name])
 
 
-def test_pairs_are_truncated_as_the_tokenizer_does(tokenizer):
-    first = ["good " * 9, "bad film", "a " * 20]
-    second = ["the plot", "was " * 12, "not " * 21]
-    tokenized = TokenizedTexts.from_texts(tokenizer, first, second, max_length=11)
-    (features,) = batches(tokenized, [np.arange(3)])
-    expected = tokenizer(first, second, max_length=11)
-    for name in expected:
-        np.testing.assert_array_equal(features[name], expected[name])
-    assert tokenized.lengths().tolist() == features["padding_mask"].numpy().sum(1).tolist()
+def test_targets_of_tokens_are_padded_like_the_tokens(tokenizer):
+    rows = Rows.from_features([tokenizer(["good film", "the plot was not very dull , fine", ""])], tokenizer.pad_id)
+    numbers = tf.ragged.range([4, 10, 2])
+    (_, labels), (features, none) = batches(rows, [np.array([2, 0]), np.array([], int)], numbers)
+    assert labels.numpy().tolist() == [[0, 1, -1, -1], [0, 1, 2, 3]]
+    assert none.shape == features["token_ids"].shape == (0, 1)
 
 
 def test_few_lengths():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,100 @@ def test_a_number_in_json_is_a_label(tmp_path):
 
 def test_labels_are_not_asked_for_when_predicting(tmp_path):
     assert read_texts(write(tmp_path, "a.tsv", "text\na\n"), labelled=False).labels is None
+
+
+# === Several labels, and numbers ===
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column"),
+    [
+        ("a.jsonl", '{"text": "t", "label": ["b", "a", "b"]}\n{"text": "u", "label": []}\n', None),
+        ("a.jsonl", '{"text": "t", "labels": ["b", "a"]}\n{"text": "u", "labels": []}\n', None),
+        ("a.tsv", "text\tlabel\nt\tb | a\nu\t\n", None),
+        ("a.csv", "tags,text\nb|a,t\n,u\n", "tags"),
+        ("a.tsv", "text\tb\ta\tc\nt\t1\t1\t0\nu\t0\t0\t0\n", "b, a,c"),
+        ("a.jsonl", '{"text": "t", "b": true, "a": 1}\n{"text": "u", "b": 0, "a": false}\n', "b,a"),
+        ("a.csv", 'text,"b,a"\nt,b|a\nu,\n', "b,a"),
+    ],
+)
+def test_several_labels(tmp_path, name, text, column):
+    records = read_texts(write(tmp_path, name, text), Columns(label=column), labels="multiple")
+    assert (records.texts, records.labels) == (["t", "u"], [["b", "a"], []])
+    records.check_labels(["a", "b"], "is new")
+    with pytest.raises(InputError, match="label 'a' is new"):
+        records.check_labels(["b"], "is new")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column"),
+    [
+        ("a.tsv", "text\tscore\nt\t3.50\nu\t-1e1\n", None),
+        ("a.jsonl", '{"text": "t", "label": 3.5}\n{"text": "u", "label": "-10"}\n', None),
+        ("a.csv", "text,stars,label\nt,3.5,x\nu,-10,y\n", "stars"),
+    ],
+)
+def test_numbers(tmp_path, name, text, column):
+    assert read_texts(write(tmp_path, name, text), Columns(label=column), labels="number").labels == [3.5, -10.0]
+
+
+def test_numbers_and_texts_that_spell_them_are_one_label(tmp_path):
+    path = write(tmp_path, "a.jsonl", '{"text": "t", "label": 1}\n{"text": "u", "label": "1"}\n')
+    assert read_texts(path).labels == ["1", "1"]
+    path = write(tmp_path, "b.jsonl", '{"text": "t", "label": "1"}\n{"text": "u", "label": "one"}\n')
+    assert read_texts(path).labels == ["1", "one"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "message"),
+    [
+        ("single", '"x"}\n{"text": "b", "label": 1}', "a.jsonl:2: 'label' is 1 here and 'x' on a line before: numbers"),
+        ("single", '1}\n{"text": "b", "label": "x"}', "a.jsonl:2: 'label' is 'x' here and 1 on a line before"),
+        ("single", "NaN}", "a.jsonl:1: 'label' must be a text, not nan"),
+        ("single", '["x"]}', r"a.jsonl:1: 'label' must be a text, not \['x'\]"),
+        ("multiple", '["x", 1]}', "a.jsonl:1: 'label' is 1 here and 'x' on a line before"),
+        ("multiple", '["x", null]}', "a.jsonl:1: no value for 'label'"),
+        ("multiple", '"x||y"}', "a.jsonl:1: no value for 'label'"),
+        ("multiple", "null}", "a.jsonl:1: no value for 'label'"),
+        ("multiple", "5}", "a.jsonl:1: 'label' must be a list of texts, not 5"),
+        ("number", '1}\n{"text": "b", "label": "high"}', "a.jsonl:2: 'label' must be a finite number, not 'high'"),
+        ("number", "NaN}", "a.jsonl:1: 'label' must be a finite number, not nan"),
+        ("number", "-Infinity}", "a.jsonl:1: 'label' must be a finite number, not -inf"),
+        ("number", '"1_0"}', "a.jsonl:1: 'label' must be a finite number, not '1_0'"),
+        ("number", "true}", "a.jsonl:1: 'label' must be a finite number, not True"),
+        ("number", "[1]}", r"a.jsonl:1: 'label' must be a finite number, not \[1\]"),
+        ("number", '""}', "a.jsonl:1: no value for 'label'"),
+        ("number", "1" + "0" * 400 + "}", "a.jsonl:1: 'label' must be a finite number, not 10"),
+    ],
+)
+def test_bad_labels(tmp_path, labels, text, message):
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "label": ' + text + "\n")
+    with pytest.raises(InputError, match=message):
+        read_texts(path, labels=labels)
+    assert read_texts(path, labels=labels, labelled=False).texts[0] == "a"
+
+
+def test_bad_columns_of_labels(tmp_path):
+    path = write(tmp_path, "a.tsv", "text\ta\tb\nt\t1\t0\nu\t2\t0\nv\t\t1\n")
+    with pytest.raises(InputError, match="a.tsv:3: 'a' must be 0 or 1, not '2'"):
+        read_texts(path, Columns(label="a,b"), labels="multiple")
+    records = read_texts(path, Columns(label="a,b"), labels="multiple", skip_bad_lines=True)
+    assert (records.labels, records.skipped) == ([["a"]], 2)
+    with pytest.raises(InputError, match="a.tsv has no column 'c'; it has 'text', 'a', 'b'"):
+        read_texts(path, Columns(label="a,c"), labels="multiple")
+    with pytest.raises(InputError, match="a.tsv has no column 'a,b'"):
+        read_texts(path, Columns(label="a,b"))
+    with pytest.raises(InputError, match=r"no label column \(label or score\)"):
+        read_texts(path, labels="number")
+
+
+def test_scores_of_sts_b():
+    path = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "stsb" / "dev.tsv"
+    if not path.exists():
+        pytest.skip("STS-B is not there: set KBERT_TEST_DATA to a folder that holds stsb/dev.tsv")
+    records = read_texts(path, labels="number")
+    assert (len(records), records.skipped, len(records.pairs)) == (1500, 0, 1500)
+    assert sum(records.labels) / 1500 == pytest.approx(2.36, abs=0.005)
 
 
 # === Bad files ===

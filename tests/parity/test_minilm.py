@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.checkpoints.checkpoint import expand, read_tensor
-from kbert.checkpoints.huggingface import ENCODER_RULES, HEAD_RULES
+from kbert.checkpoints.huggingface_names import ENCODER_RULES, HEAD_RULES
 from kbert.data.readers import read_texts
 from kbert.modeling.encoder import named_weights
 

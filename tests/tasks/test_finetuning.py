@@ -13,10 +13,12 @@ import pytest
 import safetensors.numpy
 
 import kbert
+from kbert.data.readers import read_texts
 from kbert.errors import InputError
 from kbert.tasks import finetuning
-from kbert.tasks.finetuning import finetune_classify
-from kbert.tasks.settings import FinetuneSettings, read_toml
+from kbert.tasks.finetuning import finetune
+from kbert.tasks.plans import sorted_labels
+from kbert.tasks.settings import ClassifySettings, read_toml
 from kbert.training.arithmetic import Arithmetic
 from kbert.training.callbacks import Resuming
 
@@ -24,7 +26,7 @@ from kbert.training.callbacks import Resuming
 @pytest.fixture
 def settings(tiny_folder, review_files, tmp_path):
     train, dev = map(str, review_files)
-    return FinetuneSettings(
+    return ClassifySettings(
         model=str(tiny_folder),
         train=train,
         dev=dev,
@@ -42,7 +44,7 @@ def weights(folder):
 
 
 def test_a_run_writes_a_whole_folder(settings, tmp_path):
-    metrics = finetune_classify(settings)
+    metrics = finetune(settings)
     out = tmp_path / "run"
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
@@ -63,7 +65,7 @@ def test_a_run_writes_a_whole_folder(settings, tmp_path):
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "15")]
     assert float(rows[-1]["val_accuracy"]) == metrics["dev"]["accuracy"]
-    assert FinetuneSettings(**read_toml(out / "settings.toml")) == settings
+    assert ClassifySettings(**read_toml(out / "settings.toml", ClassifySettings)) == settings
     card = (out / "README.md").read_text()
     assert f"| accuracy | {metrics['dev']['accuracy']:.4f} |" in card
     model = kbert.BertTextClassifier.from_preset(str(out))
@@ -71,7 +73,7 @@ def test_a_run_writes_a_whole_folder(settings, tmp_path):
 
 
 def test_a_run_stopped_anywhere_ends_as_one_left_alone(settings, tmp_path, monkeypatch):
-    finetune_classify(settings)
+    finetune(settings)
     # Before the first checkpoint, inside an epoch, at the end of one (in its validation), and where a checkpoint falls
     # on the end of an epoch.
     for stop_at in (1, 3, 5, 10):
@@ -94,9 +96,9 @@ def test_a_run_stopped_anywhere_ends_as_one_left_alone(settings, tmp_path, monke
         with monkeypatch.context() as patch:
             patch.setattr(finetuning, "Resuming", Stop)
             with pytest.raises(KeyboardInterrupt):
-                finetune_classify(stopped)
+                finetune(stopped)
         assert not (tmp_path / f"stopped-{stop_at}" / "config.json").exists()
-        finetune_classify(stopped)
+        finetune(stopped)
         expected, got = weights(tmp_path / "run"), weights(tmp_path / f"stopped-{stop_at}")
         for name in expected:
             np.testing.assert_allclose(got[name], expected[name], atol=1e-6, err_msg=name)
@@ -119,9 +121,9 @@ def test_accumulation_counts_optimizer_steps_and_goes_on_elsewhere(settings, tmp
     with monkeypatch.context() as patch:
         patch.setattr(finetuning, "Resuming", Stop)
         with pytest.raises(KeyboardInterrupt):
-            finetune_classify(accumulated)
+            finetune(accumulated)
     assert Resuming(tmp_path / "run" / "checkpoints", 2).find().name == "step-6"
-    finetune_classify(dataclasses.replace(accumulated, devices="cpu"))
+    finetune(dataclasses.replace(accumulated, devices="cpu"))
     with (tmp_path / "run" / "history.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["5", "10", "15"]
 
@@ -136,17 +138,17 @@ def trained(monkeypatch):
 
 
 def test_precision_and_xla_are_kept(settings, trained, tmp_path):
-    finetune_classify(dataclasses.replace(settings, epochs=1))
+    finetune(dataclasses.replace(settings, epochs=1))
     changed = dataclasses.replace(settings, out=str(tmp_path / "other"), epochs=1, precision="mixed_float16")
-    finetune_classify(dataclasses.replace(changed, batch_size=19, xla="on"))
+    finetune(dataclasses.replace(changed, batch_size=19, xla="on"))
     for model, policy, jit_compile in zip(trained, ("float32", "mixed_float16"), (False, True), strict=True):
         assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {policy}
         assert (model.jit_compile, model.encoder.skip_padding) == (jit_compile, not jit_compile)
     assert {array.dtype.name for array in weights(tmp_path / "other").values()} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
-    finetune_classify(dataclasses.replace(changed, batch_size=19, xla="off"))  # the finished run, given again
+    finetune(dataclasses.replace(changed, batch_size=19, xla="off"))  # the finished run, given again
     with pytest.raises(InputError, match="--precision 'mixed_float16', now 'auto'"):
-        finetune_classify(dataclasses.replace(changed, batch_size=19, precision="auto"))
+        finetune(dataclasses.replace(changed, batch_size=19, precision="auto"))
 
 
 @pytest.mark.parametrize("policies", [("float32", "mixed_float16"), ("mixed_float16", "float32")])
@@ -160,53 +162,53 @@ def test_a_run_goes_on_where_the_devices_want_another_precision(settings, tmp_pa
         with monkeypatch.context() as patch:
             patch.setattr(finetuning, "arithmetic_for", lambda *_, policy=policy: Arithmetic(policy, False))
             if i:
-                finetune_classify(settings)
+                finetune(settings)
             else:
                 patch.setattr(finetuning, "Resuming", Stop)
                 with pytest.raises(KeyboardInterrupt):
-                    finetune_classify(settings)
+                    finetune(settings)
     assert [model.dtype_policy.name for model in trained] == list(policies)
     assert (tmp_path / "run" / "config.json").exists()
     assert trained[1].optimizer.iterations.numpy() == 15
 
 
 def test_a_finished_run_is_not_repeated(settings, tmp_path, monkeypatch):
-    metrics = finetune_classify(settings)
+    metrics = finetune(settings)
     monkeypatch.setattr(finetuning, "_train", None)
-    assert finetune_classify(settings) == metrics
+    assert finetune(settings) == metrics
 
 
 def test_a_folder_of_another_run_is_refused(settings):
-    finetune_classify(settings)
+    finetune(settings)
     with pytest.raises(InputError, match=r"other settings \(--learning-rate 0.01, now 0.02\): choose another --out"):
-        finetune_classify(dataclasses.replace(settings, learning_rate=0.02))
+        finetune(dataclasses.replace(settings, learning_rate=0.02))
 
 
 def test_changed_data_are_noticed(settings, tmp_path):
     dev = tmp_path / "dev.tsv"
     dev.write_text("text\tlabel\ngood\tpositive\n")
-    finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+    finetune(dataclasses.replace(settings, dev=str(dev)))
     dev.write_text("text\tlabel\nbad\tnegative\n")
     with pytest.raises(InputError, match="a run on other data"):
-        finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+        finetune(dataclasses.replace(settings, dev=str(dev)))
 
 
 def test_a_wrong_start_leaves_the_folder_free(settings, tmp_path):
     with pytest.raises(InputError, match="max_length must be at most 29"):
-        finetune_classify(dataclasses.replace(settings, max_length=30))
+        finetune(dataclasses.replace(settings, max_length=30))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_diverges_stops(settings):
     with pytest.raises(InputError, match="lower --learning-rate"):
-        finetune_classify(dataclasses.replace(settings, learning_rate=1e30))
+        finetune(dataclasses.replace(settings, learning_rate=1e30))
 
 
 def test_a_folder_with_other_things_is_refused(settings, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        finetune_classify(settings)
+        finetune(settings)
 
 
 def test_a_damaged_checkpoint_is_named(settings, tmp_path, monkeypatch):
@@ -218,18 +220,18 @@ def test_a_damaged_checkpoint_is_named(settings, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(finetuning, "Resuming", Stop)
         with pytest.raises(KeyboardInterrupt):
-            finetune_classify(settings)
+            finetune(settings)
     (path,) = (tmp_path / "run" / "checkpoints").glob("step-5/variables.safetensors")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match=r"step-5 does not fit this run or is damaged .* remove .*checkpoints"):
-        finetune_classify(settings)
+        finetune(settings)
 
 
 def test_a_label_that_training_lacks_is_named(settings, tmp_path):
     dev = tmp_path / "dev.tsv"
     dev.write_text("text\tlabel\ngood\tpositive\nhm\tneutral\n")
     with pytest.raises(InputError, match=r"dev.tsv:3: label 'neutral' does not occur in the training file"):
-        finetune_classify(dataclasses.replace(settings, dev=str(dev)))
+        finetune(dataclasses.replace(settings, dev=str(dev)))
     assert not (tmp_path / "run").exists()
 
 
@@ -237,18 +239,18 @@ def test_one_label_makes_no_classifier(settings, tmp_path):
     train = tmp_path / "train.tsv"
     train.write_text("text\tlabel\ngood\tpositive\nfine\tpositive\n")
     with pytest.raises(InputError, match=r"train.tsv holds one label only \('positive'\)"):
-        finetune_classify(dataclasses.replace(settings, train=str(train)))
+        finetune(dataclasses.replace(settings, train=str(train)))
 
 
 def test_whole_numbers_are_labels_in_their_own_order(settings, tmp_path):
     train = tmp_path / "train.tsv"
     train.write_text("text\tlabel\n" + "".join(f"good\t{label}\n" for label in (10, 9, 2, 10, -1)))
-    assert finetuning.sorted_labels(finetuning.read_texts(train)) == ["-1", "2", "9", "10"]
+    assert sorted_labels(read_texts(train).labels, "train") == ["-1", "2", "9", "10"]
 
 
 def test_tensorboard_logs(settings, tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
-    finetune_classify(dataclasses.replace(settings, tensorboard=True, epochs=1))
+    finetune(dataclasses.replace(settings, tensorboard=True, epochs=1))
     assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
     shutil.rmtree(tmp_path / "run")
 
@@ -281,7 +283,7 @@ def test_settings_that_make_no_run(settings, changes, message):
 def test_settings_survive_toml(settings, tmp_path):
     odd = dataclasses.replace(settings, text_column='a "quoted" 列', skip_bad_lines=True)
     (tmp_path / "a.toml").write_text(odd.to_toml(), encoding="utf8")
-    assert FinetuneSettings(**read_toml(tmp_path / "a.toml")) == odd
+    assert ClassifySettings(**read_toml(tmp_path / "a.toml", ClassifySettings)) == odd
 
 
 @pytest.mark.parametrize(
@@ -296,4 +298,4 @@ def test_settings_survive_toml(settings, tmp_path):
 def test_a_bad_toml(tmp_path, text, message):
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(InputError, match=message):
-        read_toml(tmp_path / "a.toml")
+        read_toml(tmp_path / "a.toml", ClassifySettings)

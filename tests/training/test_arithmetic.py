@@ -168,7 +168,7 @@ def test_xla_trains_the_same_model_on_batches_of_few_shapes(monkeypatch):
         lengths.append([features["token_ids"].shape[1] for features, _ in padded])
         return padded
 
-    monkeypatch.setattr("kbert.tasks.task.in_few_shapes", keep)
+    monkeypatch.setattr("kbert.tasks.trainable.in_few_shapes", keep)
     for jit_compile in (False, True):
         model = classifier()
         model.encoder.skip_padding = not jit_compile

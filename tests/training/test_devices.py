@@ -16,7 +16,7 @@ import safetensors.numpy
 from training import train_on
 
 from kbert.errors import InputError
-from kbert.tasks.settings import FinetuneSettings
+from kbert.tasks.settings import ClassifySettings
 from kbert.training.strategies import check_devices, strategy_for
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ def settings(tiny_folder, review_files):
 def runs(tmp_path_factory, settings):
     """A folder of weights and histories by task, number of devices and batches per optimizer step."""
     folder = tmp_path_factory.mktemp("runs")
-    run = FinetuneSettings(out=str(folder / "devices"), devices="cpu:2", **settings)
+    run = ClassifySettings(out=str(folder / "devices"), devices="cpu:2", **settings)
     (folder / "devices.toml").write_text(run.to_toml())
     for process in [start("train_on.py", cpus, folder) for cpus in train_on.RUNS]:
         output, errors = process.communicate(timeout=300)
@@ -99,14 +99,14 @@ def test_one_device_follows_the_formula(runs, task):
     """Thirty steps by hand: weighted mean, clipping, AdamW with decay, warm-up; embedding rows summed."""
     import tensorflow as tf
 
-    from kbert.data.batching import TokenizedTexts, training_order
+    from kbert.data.batching import training_order
 
     texts, classes, random = train_on.examples()
     tags = train_on.token_labels(texts, random)
     strategy = tf.distribute.get_strategy()
     model = train_on.classifier(strategy) if task == "classify" else train_on.token_tagger(strategy)
-    tokenized = TokenizedTexts.from_texts(model.tokenizer, texts, None, train_on.MAX_LENGTH)
-    orders = [training_order(tokenized.lengths(), train_on.BATCH, train_on.SEED, e) for e in range(train_on.EPOCHS)]
+    rows = model._rows([texts])
+    orders = [training_order(rows.lengths(), train_on.BATCH, train_on.SEED, e) for e in range(train_on.EPOCHS)]
     assert len(orders[0][0]) == 1, "the first batch is the uneven one"
     variables = model.trainable_variables
     moments = [[np.zeros(v.shape), np.zeros(v.shape)] for v in variables]
@@ -114,7 +114,7 @@ def test_one_device_follows_the_formula(runs, task):
     assert len(steps) == 30
     for step, batch in enumerate(steps):
         with tf.GradientTape() as tape:
-            logits = model(tokenized.features(tf.constant(batch)), training=True)
+            logits = model(rows.features(tf.constant(batch)), training=True)
             if task == "classify":
                 target = classes[batch]
                 weight = np.array([train_on.CLASS_WEIGHT[train_on.LABELS[c]] for c in target], "float32")
@@ -164,7 +164,7 @@ def two_processes(settings: Path, *steps: object) -> list[subprocess.Popen]:
 
 def test_two_machines_train_as_two_devices_and_go_on_after_one_has_died(runs, settings, tmp_path):
     """With dropout, whose masks depend on seeds, replicas and steps alone."""
-    run = FinetuneSettings(out=str(tmp_path / "machines"), **settings)
+    run = ClassifySettings(out=str(tmp_path / "machines"), **settings)
     (tmp_path / "machines.toml").write_text(run.to_toml())
     survivor, dying = two_processes(tmp_path / "machines.toml", 7)
     dying.communicate(timeout=200)

@@ -62,11 +62,11 @@ def classifier(strategy, **changes):
     import keras
 
     import kbert
-    from kbert.config import TaskConfig
+    from kbert.config import ClassifyConfig
 
     with strategy.scope():
         keras.utils.set_random_seed(3)
-        task = TaskConfig("classify", LABELS, pair=False, max_length=MAX_LENGTH)
+        task = ClassifyConfig(labels=LABELS, max_length=MAX_LENGTH)
         return kbert.BertTextClassifier(kbert.BertEncoder(config(**changes)), tokenizer(), task)
 
 
@@ -75,8 +75,9 @@ def token_tagger(strategy):
     import tensorflow as tf
 
     import kbert
-    from kbert.config import TaskConfig
+    from kbert.config import ClassifyConfig
     from kbert.tasks.task import Task
+    from kbert.tasks.trainable import Examples
 
     class TokenTagger(Task):
         """Four labels, of which -1 is none: one per token, so that a batch has any number of items."""
@@ -96,8 +97,8 @@ def token_tagger(strategy):
         def default_metrics(self):
             return []
 
-        def _targets(self, y, examples, *weights):
-            return [y]
+        def examples(self, columns, y):
+            return Examples(self._rows(columns), y, np.arange(len(y)))
 
         def item_weights(self, y, sample_weight):
             return tf.cast(y >= 0, tf.float32)
@@ -109,7 +110,7 @@ def token_tagger(strategy):
 
     with strategy.scope():
         keras.utils.set_random_seed(4)
-        task = TaskConfig("classify", LABELS, pair=False, max_length=MAX_LENGTH)
+        task = ClassifyConfig(labels=LABELS, max_length=MAX_LENGTH)
         return TokenTagger(kbert.BertEncoder(config()), tokenizer(), task)
 
 
@@ -174,8 +175,8 @@ RUNS = {
 
 
 def main(cpus: int, folder: Path) -> None:
-    from kbert.tasks.finetuning import finetune_classify
-    from kbert.tasks.settings import FinetuneSettings, read_toml
+    from kbert.tasks.finetuning import finetune
+    from kbert.tasks.settings import ClassifySettings, read_toml
     from kbert.training.strategies import strategy_for
 
     strategy = strategy_for(f"cpu:{cpus}")
@@ -195,7 +196,7 @@ def main(cpus: int, folder: Path) -> None:
         keep(model, train_on_strings(model, parts), folder / f"strings-{devices}-{parts}.npz")
     if cpus == 2:
         (folder / "dropout.json").write_text(json.dumps(dropout_between_devices(strategy)))
-        finetune_classify(FinetuneSettings(**read_toml(folder / "devices.toml")))
+        finetune(ClassifySettings(**read_toml(folder / "devices.toml", ClassifySettings)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,370 @@
+"""Keras models that train on raw strings, with sound defaults, on one device as on many."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.config import TaskConfig
+from kbert.data.batching import PairedRows, Rows, batches, distributed, in_few_shapes, sorted_order, training_order
+from kbert.errors import InputError
+from kbert.modeling.encoder import BertEncoder
+from kbert.tasks import datasets
+from kbert.tasks.inputs import text_columns
+from kbert.tokenization.tokenizer import BertTokenizer
+from kbert.training import replicas, steps
+from kbert.training.evaluation import AnswerMetrics
+from kbert.training.optimizers import LinearWarmupDecay, adamw
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to train or to be evaluated on.
+
+    Args:
+        rows: the inputs.
+        targets: a value for each row, or ragged a value for each token, -1 for one to be ignored.
+        texts: int [rows], the text that each row is a part of.
+    """
+
+    rows: Rows | PairedRows
+    targets: np.ndarray | tf.RaggedTensor
+    texts: np.ndarray
+
+
+class Trainable(keras.Model):
+    """`compile`, `fit` and `evaluate` for a model whose subclass says what its texts, rows and labels are.
+
+    Made in the scope of a `tf.distribute` strategy (`kbert.training.strategies`), the model trains on all its devices
+    as it does on one: a batch is shared out among them, and its loss is the mean over all of it.
+    """
+
+    optimizer: Any  # set by Keras' `compile`
+
+    def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: TaskConfig, **kwargs):
+        super().__init__(**kwargs)
+        if task.max_length > encoder.config.max_sequence_length:
+            raise InputError(
+                f"max_length must be at most {encoder.config.max_sequence_length}, the rows of the encoder's position "
+                f"table. Received: {task.max_length}"
+            )
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.task = task
+        self.total_steps = 0  # of the run that `fit` has last been asked for, those before `initial_step` included
+        self._recipe: dict[str, Any] | None = None
+        self._parts = 1
+
+    # === What the task is ===
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs of the served signature, strings [B]."""
+        return ("text",)
+
+    @property
+    def training_names(self) -> tuple[str, ...]:
+        """What `fit` and `evaluate` read, where it is more than the served signature does."""
+        return self.input_names
+
+    def features(self, *texts: Any) -> dict[str, tf.Tensor]:
+        """String tensors [B], one for each of `input_names`, to the model's inputs, int32 [rows, T]; runs in a graph.
+
+        Beside the inputs of `call` there may be what `answers` needs to put rows together.
+        """
+        text, text_pair = texts if len(texts) > 1 else (texts[0], None)
+        return self.tokenizer(text, text_pair, max_length=self.task.max_length)
+
+    def examples(self, columns: Sequence[list[str]], y: Any) -> Examples:
+        """Texts, a list for each of `training_names`, and labels as rows and targets.
+
+        Raises:
+            InputError: labels that do not fit the texts or the model.
+        """
+        raise NotImplementedError
+
+    def dataset_targets(self, y: tf.Tensor) -> tf.Tensor:
+        """The labels of a batch of a user's tf.data as targets; runs in a graph."""
+        raise InputError(f"{type(self).__name__} trains on texts and labels in memory, not on a tf.data")
+
+    def weights_of_classes(self, class_weight: Mapping[Any, float] | None) -> np.ndarray | None:
+        """What a row counts by its target, float32 [C]; None where all count one."""
+        if class_weight is not None:
+            raise InputError("class_weight is for texts of one class each; give sample_weight")
+        return None
+
+    def default_loss(self) -> keras.losses.Loss:
+        """The loss of the task on the outputs of `call`."""
+        raise NotImplementedError
+
+    def default_metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics that `fit` shows of each batch."""
+        return []
+
+    def item_weights(self, y: Any, sample_weight: tf.Tensor | None) -> tf.Tensor:
+        """What each item counts in the loss, float32; 0 for one to be ignored.
+
+        Items are the rows here, [B]; where they are tokens, weights and losses are [B, T]. `sample_weight` is float32
+        [B] or None.
+        """
+        return tf.ones(tf.shape(y)[:1]) if sample_weight is None else sample_weight
+
+    def item_losses(self, y: Any, y_pred: Any) -> tf.Tensor:
+        """The loss of each item, float32, in the shape of `item_weights`; those of weight 0 must be finite."""
+        return self.loss.call(y, y_pred) if isinstance(self.loss, keras.losses.Loss) else self.loss(y, y_pred)
+
+    def score(self, answers: Mapping[str, np.ndarray], y: Any) -> dict[str, float]:
+        """Metrics of what `predict` answers, against labels as `fit` takes them."""
+        raise NotImplementedError
+
+    # === Training ===
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        metrics: Any = "auto",
+        *,
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup_rate: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        """Configure training; every default is what BERT is usually fine-tuned with.
+
+        Args:
+            optimizer: "auto" is AdamW with a linear warm-up and decay over the steps of each `fit`, no weight decay on
+                biases and layer norms, and gradients clipped to a global norm of 1.
+            loss: "auto" is the task's loss. Whatever its `reduction`, what is minimised is the mean over the examples
+                of a batch, weighted by their weights.
+            metrics: "auto" is the task's metrics.
+            learning_rate: peak of the "auto" optimizer.
+            weight_decay: of the "auto" optimizer.
+            warmup_rate: fraction of all steps that the "auto" optimizer warms up over.
+            **kwargs: as in `keras.Model.compile`.
+
+        Raises:
+            InputError: settings that cannot be kept on several devices.
+        """
+        with self.distribute_strategy.scope():
+            self._compile(optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs)
+
+    def _compile(self, optimizer, loss, metrics, learning_rate, weight_decay, warmup_rate, **kwargs):
+        self._recipe = None
+        if isinstance(optimizer, str) and optimizer == "auto":
+            schedule = LinearWarmupDecay(learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
+            self._recipe = {"schedule": schedule, "warmup_rate": warmup_rate}
+            optimizer = adamw(self.trainable_variables, schedule, weight_decay)
+        several = self.distribute_strategy.num_replicas_in_sync > 1
+        if self.encoder.skip_padding or several:
+            # The number of real tokens differs from batch to batch; XLA would compile anew for each.
+            kwargs.setdefault("jit_compile", False)
+        if isinstance(loss, str):
+            loss = self.default_loss() if loss == "auto" else keras.losses.get(loss)
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = self.default_metrics()
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        if self.optimizer is not None and not self.optimizer.built:
+            # A first step on several devices is too late, and so is a state that is to be taken up before it.
+            self.optimizer.build(self.trainable_variables)
+        if several:
+            replicas.check_compiled(self)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Any = None,
+        class_weight: Mapping[Any, float] | None = None,
+        sample_weight: Any = None,
+        gradient_accumulation_steps: int = 1,
+        seed: int = 0,
+        initial_step: int = 0,
+        verbose: Any = "auto",
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    ) -> keras.callbacks.History:
+        """Train on raw strings.
+
+        Args:
+            x: texts, a sequence of str [examples]; for pairs a tuple `(texts, pairs)`. Or a batched tf.data of
+                `(x, y)` or `(x, y, sample_weight)`, string tensors, which is then read in its own order.
+            y: labels, str or class numbers [examples].
+            batch_size: examples of a batch, on all devices together: replica r of n computes rows r, r + n, ….
+            epochs: passes over the examples.
+            validation_data: `(x, y)` as above, evaluated after each epoch.
+            class_weight: what an example of a class counts in the loss, by label or class number; others count 1.
+            sample_weight: what each example counts in the loss, float [examples]; on top of `class_weight`.
+            gradient_accumulation_steps: batches per optimizer step, computed one after another. The step is that of
+                one batch as large as all of them, in the memory of one. A step, here and for callbacks, is an
+                optimizer step.
+            seed: fixes the order of the examples (`keras.utils.set_random_seed` fixes weights and dropout).
+            initial_step: steps that a run to be continued has done already; their examples are passed over.
+            verbose: as in `keras.Model.fit`.
+            callbacks: as in `keras.Model.fit`.
+
+        Returns:
+            Keras' History.
+
+        Raises:
+            InputError: texts, labels and weights that do not fit the model.
+        """
+        self._ready_to_fit(gradient_accumulation_steps)
+        callbacks = list(callbacks or ())
+        if validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
+            x_of, y_of = validation_data
+            callbacks = [AnswerMetrics(lambda: self._answer_metrics(x_of, y_of, batch_size)), *callbacks]
+        validation, validation_steps = self._evaluation(validation_data, batch_size)
+        fit = functools.partial(
+            super().fit,
+            validation_data=validation,
+            validation_steps=validation_steps,
+            verbose=verbose,
+            callbacks=callbacks,
+            shuffle=False,
+        )
+        with replicas.own_dropout(self):
+            if isinstance(x, tf.data.Dataset):
+                if initial_step or sample_weight is not None:
+                    raise InputError(
+                        "initial_step and sample_weight need texts and labels in memory; a tf.data has an order of its "
+                        "own, and gives sample_weight as the third of (x, y, sample_weight)"
+                    )
+                return self._fit_dataset(fit, x, epochs, class_weight)
+            examples = self.examples(text_columns(x, self.training_names), y)
+            targets = self._weighted(examples, class_weight, sample_weight)
+            rows, lengths = batch_size * gradient_accumulation_steps, examples.rows.lengths()
+            orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]
+            return self._fit_rows(fit, examples.rows, targets, orders, initial_step)
+
+    def _ready_to_fit(self, gradient_accumulation_steps: int) -> None:
+        if not getattr(self, "compiled", False):
+            self.compile()
+        if gradient_accumulation_steps < 1:
+            raise InputError(f"gradient_accumulation_steps must be 1 or more. Received: {gradient_accumulation_steps}")
+        if gradient_accumulation_steps != self._parts:
+            self._parts, self.train_function = gradient_accumulation_steps, None
+
+    def _fit_rows(self, fit, rows, targets, orders, initial_step):
+        steps = len(orders[0])
+        self._start_schedule(steps * len(orders), initial_step)
+        order = [batch for epoch in orders for batch in epoch][initial_step:]
+        if not order:
+            raise InputError(f"initial_step is {initial_step}, but the run has {steps * len(orders)} steps")
+        epoch, done = divmod(initial_step, steps)
+        if done:
+            # The rest of the epoch that the earlier run was stopped in.
+            rest = self._dataset(rows, order[: steps - done], targets)
+            history = fit(rest, initial_epoch=epoch, epochs=epoch + 1, steps_per_epoch=steps - done)
+            order, epoch = order[steps - done :], epoch + 1
+        if order:
+            # One dataset holds all epochs, each in an order of its own.
+            dataset = self._dataset(rows, order, targets)
+            history = fit(dataset, initial_epoch=epoch, epochs=len(orders), steps_per_epoch=steps)
+        return history
+
+    def _fit_dataset(self, fit, dataset, epochs, class_weight):
+        prepared = self._prepared(datasets.merged(dataset, self._parts), self.weights_of_classes(class_weight))
+        steps = int(prepared.cardinality())
+        if steps < 0 and self._recipe:
+            raise InputError(
+                "a tf.data of unknown or infinite size needs .apply(tf.data.experimental.assert_cardinality(n))"
+            )
+        self._start_schedule(steps * epochs, initial_step=0)
+        if self.distribute_strategy.num_replicas_in_sync == 1 or steps < 0:
+            return fit(self._shared(prepared), epochs=epochs)
+        # Keras takes the shares for whole batches, and so must be told where an epoch ends.
+        return fit(self._shared(prepared.repeat(epochs)), epochs=epochs, steps_per_epoch=steps)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One optimizer step on a batch, or on a replica's share of it."""
+        return steps.train_step(self, data, self._parts)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Loss and metrics of a batch, or of a replica's share of it."""
+        return steps.test_step(self, data)
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: Keras would build the model from the mean of the replicas' first shares; it is built already."""
+
+    def evaluate(  # type: ignore[override]
+        self, x: Any, y: Any = None, *, batch_size: int = 32, verbose: Any = "auto", return_dict: bool = True, **kwargs
+    ) -> Any:
+        """Loss and metrics on raw strings and labels; `x`, `y` and `batch_size` as in `fit`.
+
+        Of texts in memory, the metrics of final answers (`score`) are among them.
+        """
+        if not getattr(self, "compiled", False):
+            self.compile()
+        dataset, count = self._evaluation(x if y is None else (x, y), batch_size)
+        if count is not None:
+            kwargs.setdefault("steps", count)
+        logs = super().evaluate(dataset, verbose=verbose, return_dict=return_dict, **kwargs)
+        if y is None or not return_dict:
+            return logs
+        return logs | self._answer_metrics(x, y, batch_size)
+
+    def _answer_metrics(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
+        return self.score(self.predict(x, batch_size=batch_size), y)
+
+    def _weighted(self, examples: Examples, class_weight: Any = None, sample_weight: Any = None) -> list[Any]:
+        """The targets, and the weights of the rows if they have any."""
+        classes = self.weights_of_classes(class_weight)
+        weights = None if classes is None else classes[examples.targets]
+        if sample_weight is not None:
+            of_texts = datasets.checked_weights(sample_weight, int(examples.texts.max()) + 1)[examples.texts]
+            weights = of_texts if weights is None else weights * of_texts
+        return [examples.targets] if weights is None else [examples.targets, weights]
+
+    def _dataset(self, rows: Rows | PairedRows, order: list[np.ndarray], targets: list[Any]) -> Any:
+        return distributed(
+            self.distribute_strategy, lambda shares: self._shaped(batches(rows, shares.rows(order), *targets))
+        )
+
+    def _prepared(self, dataset: tf.data.Dataset, classes: np.ndarray | None = None) -> tf.data.Dataset:
+        return datasets.prepared(dataset, self.input_names, self.features, self.dataset_targets, classes)
+
+    def _shared(self, dataset: tf.data.Dataset) -> Any:
+        return distributed(self.distribute_strategy, lambda shares: self._shaped(shares.split(dataset)))
+
+    def _shaped(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        pad_id = self.tokenizer.pad_id
+        return in_few_shapes(dataset, self.task.max_length, pad_id) if self.jit_compile else dataset
+
+    def _evaluation(self, data: Any, batch_size: int) -> tuple[Any, int | None]:
+        """A dataset to evaluate on, and its number of batches (None where Keras counts them)."""
+        if data is None or isinstance(data, tf.distribute.DistributedDataset):
+            return data, None
+        if isinstance(data, tf.data.Dataset):
+            if datasets.is_features(data):
+                return data, None
+            prepared = self._prepared(data)
+            count = int(prepared.cardinality())
+            dataset = self._shared(prepared)
+        else:
+            x, y = data
+            examples = self.examples(text_columns(x, self.training_names), y)
+            order = sorted_order(examples.rows.lengths(), batch_size)
+            count = len(order)
+            dataset = self._dataset(examples.rows, order, self._weighted(examples))
+        return dataset, None if self.distribute_strategy.num_replicas_in_sync == 1 or count < 0 else count
+
+    def _start_schedule(self, total_steps: int, initial_step: int) -> None:
+        """Give the "auto" optimizer the learning rates of this run; a continued run keeps its optimizer's state."""
+        self.total_steps = total_steps
+        if self._recipe is None:
+            return
+        warmup_steps = round(self._recipe["warmup_rate"] * total_steps)
+        self._recipe["schedule"].start(total_steps, warmup_steps)
+        optimizer = replicas.inner_optimizer(self.optimizer)
+        if not initial_step:
+            for variable in optimizer.variables:  # the step and both moments, which all start at zero
+                variable.assign(tf.zeros_like(variable.value))
