@@ -15,6 +15,16 @@ from typing import Any, ClassVar
 from kbert.errors import InputError
 
 ACTIVATIONS = ("gelu", "gelu_approximate", "relu")
+SIZES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+"""Layers and hidden width of the published BERTs (Devlin et al. 2018; Turc et al. 2019). Their heads are 64 wide, their
+feed-forward layers four times the hidden width."""
 POSITION_EMBEDDINGS = ("learned", "sinusoidal")
 # Vectors of `hidden_dim` that stand side by side in what an encoder gives.
 _VECTORS = {"transformer": 1, "bilstm": 2}
@@ -84,6 +94,14 @@ class BertConfig:
         for name in ("dropout_rate", "attention_dropout_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"BertConfig: `{name}` must be in [0, 1). Received: {getattr(self, name)}")
+
+    @classmethod
+    def of_size(cls, size: str, vocabulary_size: int) -> BertConfig:
+        """The architecture of one of `SIZES`, with Google's constants."""
+        if size not in SIZES:
+            raise InputError(f"there is no size {size!r}; known are {', '.join(SIZES)}")
+        num_layers, hidden_dim = SIZES[size]
+        return cls(vocabulary_size, num_layers, hidden_dim // 64, hidden_dim, 4 * hidden_dim)
 
     @property
     def head_dim(self) -> int:

@@ -146,6 +146,42 @@ def transformers_train(
     return trainer.train
 
 
+def fastapi_server(folder: str, port: int, threads: int) -> Callable[[], Any]:
+    """A plain web service around transformers' classifier, which speaks the part of TF Serving's REST that is asked."""
+    import threading
+    import time
+
+    import fastapi
+    import torch
+    import uvicorn
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from kbert.bench.serving import PATH
+
+    torch.set_num_threads(threads)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    app = fastapi.FastAPI()
+
+    @app.post(PATH)
+    def predict(body: dict[str, list[str]]) -> dict[str, Any]:
+        with torch.inference_mode():
+            features = tokenizer(
+                body["instances"], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+            )
+            probabilities = model(**features).logits.softmax(-1)
+        scores, labels = probabilities.max(-1)
+        names = [model.config.id2label[label] for label in labels.tolist()]
+        columns = zip(names, scores.tolist(), probabilities.tolist(), strict=True)
+        return {"predictions": [{"label": n, "score": s, "probabilities": p} for n, s, p in columns]}
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    return lambda: server
+
+
 def _in_batches(
     logits: Callable[[list[str]], np.ndarray], texts: Sequence[str], batch_size: int, sort: bool
 ) -> np.ndarray:

@@ -23,10 +23,16 @@ small { color: #555; white-space: normal; }
 def table(measurements: Sequence[Measurement]) -> str:
     """Lines of text: name, rates and ratios."""
     width = max(len(m.name) for m in measurements)
-    unit = measurements[0].unit
-    lines = [f"{'':{width}}  best {unit:>6}   median   times {measurements[0].baseline} (best, median)"]
+    unit, details = measurements[0].unit, measurements[0].details
+    lines = [
+        f"{'':{width}}  best {unit:>6}   median"
+        + "".join(f" {name:>8}" for name in details)
+        + f"   times {measurements[0].baseline} (best, median)"
+    ]
     lines += [
-        f"{m.name:{width}}  {m.best:11.2f} {m.median:8.2f}   {m.ratio_best:6.2f} {m.ratio_median:6.2f}"
+        f"{m.name:{width}}  {m.best:{5 + max(len(unit), 6)}.2f} {m.median:8.2f}"
+        + "".join(f" {value:{max(len(name), 8)}.1f}" for name, value in m.details.items())
+        + f"   {m.ratio_best:6.2f} {m.ratio_median:6.2f}"
         + (f"   {m.note}" if m.note else "")
         for m in measurements
     ]

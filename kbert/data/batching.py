@@ -189,8 +189,8 @@ def distributed(
 def in_few_shapes(dataset: tf.data.Dataset, max_length: int, pad_id: int) -> tf.data.Dataset:
     """Pad batches further, to one of a few lengths: XLA compiles a step anew for every shape.
 
-    The lengths are 8, 12, 16, 24, 32, 48 and so on to `max_length`: 9 shapes for the sentences of SST-2 instead of 61,
-    with 1.27 times their real tokens instead of 1.05.
+    The lengths are 8, 12, 16, 24, 32, 48 and so on to `max_length`. Ten epochs of SST-2 in batches of 32 have 11 shapes
+    instead of 67, and 1.27 times their real tokens instead of 1.05.
 
     Args:
         dataset: gives features, int32 [B, T], or a tuple of them and of targets. A target whose last axis is as long as

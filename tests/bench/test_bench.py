@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
 from kbert.bench import timing
+from kbert.bench.entries import Entry, chosen
+from kbert.bench.models import classifier_folder
 from kbert.bench.report import table, write_chart
 from kbert.bench.timing import Contender, Measurement, compare
 from kbert.bench.worker import start
+from kbert.checkpoints import presets
+from kbert.config import BertConfig
 from kbert.errors import InputError
 
 
@@ -34,6 +40,39 @@ def test_rates_and_ratios_leave_the_first_round_out(monkeypatch):
     assert own == Measurement("kbert", "MB/s", 20.0, 10.0, "peer", 4.0, 2.5, "KBERT")
 
 
+def test_contenders_may_do_different_amounts_of_work(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    contenders = [Contender("peer", lambda: None), Contender("kbert", lambda: None, amount=30.0)]
+    assert [m.best for m in compare(contenders, amount=20, unit="MB/s", rounds=1, description="")] == [20, 30]
+
+
+ENTRIES = (
+    Entry("peer", "m:f", needs=("json",)),
+    Entry("other", "m:g", needs=("json", "no_such_package")),
+    Entry("kbert", "m:h"),
+)
+
+
+def test_who_takes_part():
+    assert [entry.name for entry in chosen(ENTRIES, ())] == ["peer", "kbert"]
+    assert [entry.name for entry in chosen(ENTRIES, ["kbert"])] == ["kbert"]
+    with pytest.raises(InputError, match="--only names 'kbart'; the contenders are peer, other, kbert"):
+        chosen(ENTRIES, ["kbert", "kbart"])
+    with pytest.raises(InputError, match="other needs no_such_package: install it, or leave it out of --only"):
+        chosen(ENTRIES, ["other"])
+
+
+def test_a_model_of_a_size_drawn_at_random(tiny_folder, tiny_vocabulary):
+    with classifier_folder(str(tiny_folder), "tiny", num_classes=3) as folder:
+        checkpoint = presets.load(folder)
+    assert not Path(folder).exists()
+    assert checkpoint.config == BertConfig.of_size("tiny", len(tiny_vocabulary))
+    assert checkpoint.vocabulary == tiny_vocabulary
+    assert checkpoint.tensors["classifier/kernel"].shape == (128, 3)
+    assert checkpoint.tensors["layer_1/attention/output/kernel"].std() == pytest.approx(0.0176, abs=5e-4)
+
+
 @pytest.fixture
 def measurements():
     return [
@@ -48,6 +87,17 @@ def test_the_table_lines_up(measurements):
     assert peer.split() == ["peer", "<1>", "5.00", "4.00", "1.00", "1.00"]
     assert own.split() == ["kbert", "20.00", "10.00", "4.00", "2.50", "no", "offsets"]
     assert own.index("20.00") + 5 == peer.index("5.00") + 4
+
+
+def test_the_table_shows_details(measurements):
+    peer, own = (
+        dataclasses.replace(m, details={"p50_ms": value, "failures": 3})
+        for m, value in zip(measurements, (1.25, 2000), strict=True)
+    )
+    header, *rows = (line.split() for line in table([peer, own]).split("\n"))
+    assert header[:5] == ["best", "MB/s", "median", "p50_ms", "failures"]
+    assert rows[0][:6] == ["peer", "<1>", "5.00", "4.00", "1.2", "3.0"]
+    assert rows[1][:5] == ["kbert", "20.00", "10.00", "2000.0", "3.0"]
 
 
 def test_bars_are_as_long_as_the_medians(measurements, tmp_path):
@@ -85,3 +135,12 @@ def test_the_command_times_every_contender(tiny_folder, tmp_path):
     assert all(row["best"] >= row["median"] > 0 and row["unit"] == "MB/s" for row in rows)
     assert "kbert with offsets" in done.stderr
     assert (tmp_path / "c.html").stat().st_size > 1000
+
+
+def test_the_command_takes_contenders_and_sizes(tiny_folder, tmp_path):
+    (tmp_path / "texts.txt").write_text("a good film!\n我不爱\n", "utf-8")
+    command = [sys.executable, "-m", "kbert.cli", "bench", "predict", tmp_path / "texts.txt", "--model", tiny_folder]
+    options = ["--rounds", "1", "--size", "tiny", "--only", " kbert,"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["kbert"]
+    assert "size tiny" in done.stderr
