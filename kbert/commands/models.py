@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def _column_arguments(parser: argparse.ArgumentParser, *, label: bool) -> None:
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="DIR", help="model folder")
-    parser.add_argument("file", metavar="FILE", type=Path, help=".tsv, .csv or .jsonl file with labels")
+    parser.add_argument("file", metavar="FILE", type=Path, help="file with labels, as `kbert finetune` reads it")
+    parser.add_argument("--report", action="store_true", help="metrics per class and the worst mistakes, on stderr")
     _column_arguments(parser, label=True)
 
 
@@ -86,7 +88,8 @@ def evaluate(args: argparse.Namespace) -> None:
     load_tensorflow()
     from kbert.tasks.running import evaluate_file
 
-    print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines))
+    show = functools.partial(print, file=sys.stderr) if args.report else None
+    print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines, show))
 
 
 def predict_arguments(parser: argparse.ArgumentParser) -> None:

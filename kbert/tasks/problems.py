@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from kbert.config import ClassifyConfig
 from kbert.errors import InputError
-from kbert.metrics.classification import classification_metrics, multi_label_metrics
+from kbert.metrics.classification import class_report, classification_metrics, multi_label_metrics, multi_label_report
 from kbert.metrics.correlation import correlation_metrics
 from kbert.tasks.inputs import label_numbers
+
+Judgements = tuple[dict[str, Any] | None, list[dict[str, Any]]]
 
 
 class Problem(Protocol):
@@ -34,8 +36,11 @@ class Problem(Protocol):
     def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs of the served signature; runs in a graph."""
 
-    def score(self, answers: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
+    def score(self, answers: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
         """Metrics of answers."""
+
+    def judgements(self, answers: Mapping[str, np.ndarray], targets: np.ndarray) -> Judgements:
+        """As `Trainable.judgements`."""
 
 
 class SingleLabel:
@@ -70,9 +75,17 @@ class SingleLabel:
         }
 
     def score(self, answers, targets):
-        return classification_metrics(
-            targets.tolist(), answers["probabilities"].argmax(-1).tolist(), range(len(self.labels))
-        )
+        return classification_metrics(*self._decided(answers, targets), self.labels)
+
+    def judgements(self, answers, targets):
+        expected, found = self._decided(answers, targets)
+        scores = answers["score"].tolist()
+        rows = [{"expected": e, "answer": f, "score": s} for e, f, s in zip(expected, found, scores, strict=True)]
+        return class_report(expected, found, self.labels), rows
+
+    def _decided(self, answers: Mapping[str, np.ndarray], targets: np.ndarray) -> tuple[list[str], list[str]]:
+        """The right and the found label of each text."""
+        return [self.labels[i] for i in targets], [self.labels[i] for i in answers["probabilities"].argmax(-1)]
 
 
 class MultiLabel:
@@ -116,10 +129,21 @@ class MultiLabel:
         return {"labels": chosen, "probabilities": tf.sigmoid(logits)}
 
     def score(self, answers, targets):
-        expected, found = (
-            [np.flatnonzero(row).tolist() for row in rows] for rows in (targets, answers["probabilities"] > 0.5)
+        return multi_label_metrics(*self._decided(answers, targets), self.labels)
+
+    def judgements(self, answers, targets):
+        expected, found = self._decided(answers, targets)
+        furthest = np.abs(answers["probabilities"] - targets).max(-1).tolist()
+        rows = [{"expected": e, "answer": f, "score": s} for e, f, s in zip(expected, found, furthest, strict=True)]
+        return multi_label_report(expected, found, self.labels), rows
+
+    def _decided(self, answers: Mapping[str, np.ndarray], targets: np.ndarray) -> tuple[list[Any], list[Any]]:
+        """The right and the found labels of each text."""
+        right, found = (
+            [[self.labels[i] for i in np.flatnonzero(row > 0.5)] for row in rows]
+            for rows in (targets, answers["probabilities"])
         )
-        return multi_label_metrics(expected, found, range(len(self.labels)))
+        return right, found
 
 
 class Regression:
@@ -148,6 +172,15 @@ class Regression:
 
     def score(self, answers, targets):
         return correlation_metrics(targets[:, 0], answers["value"])
+
+    def judgements(self, answers, targets):
+        return None, differences(targets[:, 0], answers["value"])
+
+
+def differences(expected: np.ndarray, found: np.ndarray) -> list[dict[str, Any]]:
+    """Numbers that were to be found and those that were; the score is how far they lie apart."""
+    pairs = zip(np.asarray(expected, np.float64).tolist(), np.asarray(found, np.float64).tolist(), strict=True)
+    return [{"expected": e, "answer": f, "score": abs(e - f)} for e, f in pairs]
 
 
 def problem_of(task: ClassifyConfig) -> Problem:

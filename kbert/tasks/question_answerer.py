@@ -173,6 +173,15 @@ class BertQuestionAnswerer(Task):
         is_chinese = [bool(_CHINESE.search(text)) for row in expected for text in row]
         return (cmrc_metrics if np.mean(is_chinese) > 0.5 else squad_metrics)(expected, found)
 
+    def judgements(self, answers, y):
+        found, scores = answers["answer"].tolist(), answers["score"].tolist()
+        rows = []
+        for row, answer, score in zip(y, found, scores, strict=True):
+            right = [text for text, _ in row]
+            is_right = answer in right or (not right and not answer)
+            rows.append({"expected": answer if is_right else right or "", "answer": answer, "score": score})
+        return None, rows
+
     # === Folders ===
 
     @classmethod

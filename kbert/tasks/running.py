@@ -11,6 +11,7 @@ from typing import Any
 from kbert.checkpoints import presets
 from kbert.data.readers import Columns
 from kbert.errors import InputError
+from kbert.metrics.report import class_table, confusion_table, mistakes_table
 from kbert.tasks.files import MODELS, Loaded, files_of
 from kbert.tasks.predicting import Engine
 from kbert.tasks.task import Task
@@ -32,19 +33,39 @@ def load_task(preset: str) -> Task:
 
 
 def evaluate_file(
-    preset: str, path: Path, columns: Columns, batch_size: int = 32, skip_bad_lines: bool = False
+    preset: str,
+    path: Path,
+    columns: Columns,
+    batch_size: int = 32,
+    skip_bad_lines: bool = False,
+    show: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a model on a labelled file, with the number of examples and what the reader passed over or mended."""
+    """Metrics of a model on a labelled file, with the number of examples and what the reader passed over or mended.
+
+    `show` is given a report in Markdown: metrics per class, and the worst mistakes.
+    """
     model = load_task(preset)
     loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
     if (known := model.known_labels()) is not None and loaded.records is not None:
         loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
     metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
+    if show:
+        show(_report(model, loaded, batch_size))
     return {
         **{name: float(value) for name, value in sorted(metrics.items())},
         "examples": len(loaded),
         **loaded.counts,
     }
+
+
+def _report(model: Task, loaded: Loaded, batch_size: int) -> str:
+    classes, rows = model.judgements(model.answers_to_score(loaded.x, batch_size), loaded.y)
+    texts = [dict(zip(loaded.columns, row, strict=True)) for row in zip(*loaded.columns.values(), strict=True)]
+    parts = ["## Per class\n", class_table(classes)] if classes else []
+    if classes and "confusion_matrix" in classes:
+        parts += ["## Confusions (rows: expected)\n", confusion_table(classes)]
+    worst = mistakes_table([row | text for row, text in zip(rows, texts, strict=True)])
+    return "\n".join([*parts, "## The worst mistakes\n", worst])
 
 
 def predict_file(

@@ -101,6 +101,9 @@ class BertTextClassifier(Task):
     def score(self, answers, y):
         return self.problem.score(answers, self.problem.targets(y))
 
+    def judgements(self, answers, y):
+        return self.problem.judgements(answers, self.problem.targets(y))
+
     def answer_rows(self, answers):
         for row in super().answer_rows(answers):
             yield row | ({"labels": [label for label in row["labels"] if label]} if "labels" in row else {})

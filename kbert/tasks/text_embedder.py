@@ -16,6 +16,8 @@ from kbert.errors import InputError
 from kbert.metrics.correlation import correlation_metrics
 from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.pooling import cls_pooling, mean_pooling
+from kbert.tasks.inputs import text_columns
+from kbert.tasks.problems import differences
 from kbert.tasks.task import Task
 from kbert.tasks.trainable import Examples
 from kbert.tokenization.tokenizer import BertTokenizer
@@ -115,14 +117,20 @@ class BertTextEmbedder(Task):
         return {"embedding": outputs}
 
     def _answer_metrics(self, x, y, batch_size):
-        if y is None:
-            return {}
-        first, second = (self.predict(texts, batch_size=batch_size)["embedding"] for texts in x)
-        return self.score({"cosine": (first * second).sum(-1)}, y)
+        return {} if y is None else self.score(self.answers_to_score(x, batch_size), y)
+
+    def answers_to_score(self, x, batch_size=32):
+        first, second = (
+            self.predict(texts, batch_size=batch_size)["embedding"] for texts in text_columns(x, self.training_names)
+        )
+        return {"cosine": (first * second).sum(-1)}
 
     def score(self, answers, y):
         """Pearson's and Spearman's correlation of the `cosine` of pairs with their scores."""
         return correlation_metrics(y, answers["cosine"])
+
+    def judgements(self, answers, y):
+        return None, differences(np.asarray(y) / self.task.score_scale, answers["cosine"])
 
     # === Folders ===
 

@@ -17,7 +17,7 @@ from kbert.data.batching import Rows, without_padding
 from kbert.data.schemes import Span
 from kbert.data.tag_scheme import TagScheme
 from kbert.errors import InputError
-from kbert.metrics.entities import entity_metrics
+from kbert.metrics.entities import entity_metrics, entity_report
 from kbert.modeling.crf import CRF, allowed_only, viterbi
 from kbert.modeling.encoder import BertEncoder, named_weights
 from kbert.modeling.heads import TokenHead
@@ -183,8 +183,17 @@ class BertTokenClassifier(Task):
     def score(self, answers, y):
         """Precision, recall and F1 of entities: same characters and label, all types together."""
         found = spans_of_answers(answers)
-        expected = [[(s.start, s.end, s.label) for s in row] for row in _spans(y, None, len(found))]
-        return entity_metrics(expected, found)
+        return entity_metrics(_tuples(y, len(found)), found)
+
+    def judgements(self, answers, y):
+        found = spans_of_answers(answers)
+        expected = _tuples(y, len(found))
+        rows = []
+        for right, answer, scores in zip(expected, found, answers["entity_score"].tolist(), strict=True):
+            wrong = [score for entity, score in zip(answer, scores, strict=False) if entity not in right]
+            missed, invented = sorted(set(right) - set(answer)), sorted(set(answer) - set(right))
+            rows.append({"expected": missed, "answer": invented, "score": max(wrong, default=0.0)})
+        return entity_report(expected, found), rows
 
     def answer_rows(self, answers):
         names = ("text", "label", "start", "end", "score")
@@ -251,6 +260,10 @@ def spans_of_answers(answers: Mapping[str, np.ndarray]) -> list[list[tuple[int, 
     columns = (answers["entity_start"].tolist(), answers["entity_end"].tolist(), answers["entity_label"].tolist())
     rows = zip(answers["entity_count"].tolist(), *columns, strict=True)
     return [list(zip(starts, ends, labels, strict=True))[:count] for count, starts, ends, labels in rows]
+
+
+def _tuples(y: Any, texts: int) -> list[list[tuple[int, int, str]]]:
+    return [[(span.start, span.end, span.label) for span in row] for row in _spans(y, None, texts)]
 
 
 def _spans(y: Any, scheme: TagScheme | None, texts: int) -> list[list[Span]]:

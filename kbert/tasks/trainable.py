@@ -135,6 +135,13 @@ class Trainable(keras.Model):
         """Metrics of what `predict` answers, against labels as `fit` takes them."""
         raise NotImplementedError
 
+    def judgements(self, answers: Mapping[str, np.ndarray], y: Any) -> tuple[dict[str, Any] | None, list[dict]]:
+        """What a report shows: metrics per class, if there are classes; and of each text `expected`, `answer`, `score`.
+
+        `score` is high where the model was sure, or far off.
+        """
+        raise NotImplementedError
+
     # === Training ===
 
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", metrics: Any = "auto", **options: Any) -> None:
@@ -316,7 +323,11 @@ class Trainable(keras.Model):
         return logs | self._answer_metrics(x, y, batch_size)
 
     def _answer_metrics(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
-        return self.score(self.predict(x, batch_size=batch_size), y)
+        return self.score(self.answers_to_score(x, batch_size), y)
+
+    def answers_to_score(self, x: Any, batch_size: int = 32) -> Mapping[str, np.ndarray]:
+        """What `score` and `judgements` read: the answers of `predict`, or what the task makes of them."""
+        return self.predict(x, batch_size=batch_size)
 
     def _weighted(self, examples: Examples, class_weight: Any = None, sample_weight: Any = None) -> list[Any]:
         """The targets, and the weights of the rows if they have any."""

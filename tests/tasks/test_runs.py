@@ -78,7 +78,7 @@ def test_a_run_evaluates_and_predicts(tiny_folder, files, kbert, tmp_path, task,
     assert metrics <= record["dev"].keys()
     assert record["train_examples"] == record["dev_examples"] == (2 if data == "columns" else 4)
     assert f"kbert finetune {task} --config settings.toml" in (out / "README.md").read_text()
-    (measured,) = kbert("evaluate", out, files[data])
+    (measured,) = kbert("evaluate", out, files[data], "--report")
     for name, value in record["dev"].items():
         assert measured[name] == pytest.approx(value, abs=1e-4), name
     source = files["answer"] if task == "answer" else files["tag" if data == "columns" else data]
