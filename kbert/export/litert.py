@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
+from kbert.tasks.masked_lm import BertMaskedLM
 from kbert.tasks.predicting import INPUTS
 from kbert.tasks.task import Task
 
@@ -33,6 +34,8 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
     Raises:
         InputError: `quantize` is neither.
     """
+    if isinstance(model, BertMaskedLM):
+        raise InputError("a masked LM computes at masks alone, of which LiteRT has no form: compute in TensorFlow")
     if quantize not in QUANTIZATIONS:
         raise InputError(f"`quantize` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantize!r}")
     module = tf.Module()
@@ -51,9 +54,22 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if quantize == "int8":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            return converter.convert()
+            return _converted(converter, model)
     finally:
         model.encoder.skip_padding = skips
+
+
+def _converted(converter: Any, model: Task) -> bytes:
+    from tensorflow.lite.python.convert import ConverterError
+
+    try:
+        return converter.convert()
+    except ConverterError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"LiteRT has no form of this {type(model).__name__}, whose {model.task.to_dict()} holds an op that does not "
+            f"convert, as a BiLSTM's: compute in TensorFlow ({last[:200]})"
+        ) from None
 
 
 class LiteRTEngine:

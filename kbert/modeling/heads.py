@@ -78,7 +78,7 @@ class SpanHead(keras.layers.Layer):
 
     def call(self, sequence_output, padding_mask):
         logits = ops.cast(self.dense(sequence_output), "float32")
-        return ops.where(ops.cast(padding_mask, "bool")[:, :, None], logits, _PADDING_LOGIT)
+        return ops.where(ops.expand_dims(ops.cast(padding_mask, "bool"), -1), logits, _PADDING_LOGIT)
 
 
 class MaskedLMHead(keras.layers.Layer):

@@ -7,7 +7,7 @@ from keras import ops
 
 def mean_pooling(sequence_output, padding_mask):
     """The mean of a row's real tokens: [B, T, D] -> float32 [B, D]; zeros for a row of padding alone."""
-    mask = ops.cast(padding_mask, "float32")[:, :, None]
+    mask = ops.expand_dims(ops.cast(padding_mask, "float32"), -1)
     # Not by multiplying: padding may hold anything.
     real = ops.where(mask > 0, ops.cast(sequence_output, "float32"), 0.0)
     return ops.sum(real, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)

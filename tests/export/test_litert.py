@@ -56,3 +56,29 @@ def test_the_package_is_missing(model, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(InputError, match="pip install ai-edge-litert"):
         LiteRTEngine(model)
+
+
+def test_the_other_tasks_answer_the_same(tiny_folder):
+    folder, questions = str(tiny_folder), ["good", "film", "", "爱", "not"]
+    tags = ["O", "B-A", "I-A"]
+    for model, x in (
+        (kbert.BertTokenClassifier.from_preset(folder, tags, head="crf", max_length=16), TEXTS),
+        (kbert.BertQuestionAnswerer.from_preset(folder, max_length=16), (questions, TEXTS)),
+        (kbert.BertTextEmbedder.from_preset(folder, max_length=16), TEXTS),
+    ):
+        expected, got = model.predict(x), model.predict(x, engine=LiteRTEngine(model))
+        for name, value in expected.items():
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(got[name], value, atol=1e-4)
+            else:
+                assert got[name].tolist() == value.tolist()
+
+
+def test_what_has_no_form_in_litert(tiny_folder):
+    tagger = kbert.BertTokenClassifier.from_preset(str(tiny_folder), ["O", "B-A"], head="bilstm", max_length=16)
+    with pytest.raises(InputError, match="LiteRT has no form of this BertTokenClassifier"):
+        to_litert(tagger)
+    encoder = kbert.BertEncoder.from_preset(str(tiny_folder))
+    tokenizer = kbert.BertTokenizer.from_preset(str(tiny_folder), parse_special_tokens=["[MASK]"])
+    with pytest.raises(InputError, match="a masked LM computes at masks alone"):
+        to_litert(kbert.BertMaskedLM(encoder, tokenizer, kbert.FillMaskConfig(max_length=16)))
