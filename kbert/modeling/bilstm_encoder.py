@@ -27,6 +27,7 @@ class BiLSTMEncoder(keras.Model):
     Call arguments:
         inputs: as in `BertEncoder`.
         first_token_only: leave `sequence_output` out; `pooled_output` looks at every token all the same.
+        training: whether dropout acts.
 
     Returns:
         dict of `sequence_output` float [B, T, 2 D], zeros at padding, and `pooled_output` float [B, 2 D], tanh of a
@@ -62,11 +63,12 @@ class BiLSTMEncoder(keras.Model):
         """Width of the vectors that `call` gives."""
         return self.config.output_dim
 
-    def call(self, inputs, first_token_only=False):
+    def call(self, inputs, first_token_only=False, training=None):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
         bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
-        x = self.attention(embed(self.embeddings, inputs, layout), attention_bias=bias, layout=layout)
+        x = embed(self.embeddings, inputs, layout, training)
+        x = self.attention(x, attention_bias=bias, layout=layout, training=training)
         sequence_output = self.bilstm(layout.unpack(x), padding_mask)
         pooled_output = self.pooler(mean_pooling(sequence_output, padding_mask))
         if first_token_only:

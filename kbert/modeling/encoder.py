@@ -29,6 +29,7 @@ class BertEncoder(keras.Model):
         inputs: dict of `token_ids`, `segment_ids` and `padding_mask` (1 = real token), int32 [B, T].
         first_token_only: compute the last block for the first token of each row only, which is all that
             `pooled_output` needs; there is no `sequence_output` then.
+        training: whether dropout acts.
 
     Returns:
         dict of `sequence_output` float [B, T, D] and `pooled_output` float [B, D], tanh of a dense layer on the first
@@ -58,15 +59,16 @@ class BertEncoder(keras.Model):
         """Width of the vectors that `call` gives."""
         return self.config.output_dim
 
-    def call(self, inputs, first_token_only=False):
+    def call(self, inputs, first_token_only=False, training=None):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
         bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
-        x = embed(self.embeddings, inputs, layout)
+        # `training` said to each layer: where Keras calls without state, as on JAX, no layer finds it by itself.
+        x = embed(self.embeddings, inputs, layout, training)
         *blocks, last = self.blocks
         for block in blocks:
-            x = block(x, attention_bias=bias, layout=layout)
-        x = last(x, attention_bias=bias, layout=layout, first_token_only=first_token_only)
+            x = block(x, attention_bias=bias, layout=layout, training=training)
+        x = last(x, attention_bias=bias, layout=layout, first_token_only=first_token_only, training=training)
         if first_token_only:
             return {"pooled_output": self.pooler(x)}
         sequence_output = layout.unpack(x)

@@ -27,9 +27,9 @@ class ClassificationHead(keras.layers.Layer):
     def build(self, input_shape=None):
         self.dense.build((None, self.output_dim))
 
-    def call(self, pooled_output):
+    def call(self, pooled_output, training=None):
         # Mixed precision ends here: loss and probabilities want float32.
-        return ops.cast(self.dense(self.dropout(pooled_output)), "float32")
+        return ops.cast(self.dense(self.dropout(pooled_output, training=training)), "float32")
 
 
 class TokenHead(keras.layers.Layer):
@@ -55,8 +55,8 @@ class TokenHead(keras.layers.Layer):
             width = self.bilstm.output_dim
         self.dense.build((None, None, width))
 
-    def call(self, sequence_output, padding_mask):
-        x = self.dropout(sequence_output)
+    def call(self, sequence_output, padding_mask, training=None):
+        x = self.dropout(sequence_output, training=training)
         if self.bilstm is not None:
             x = self.bilstm(x, padding_mask)
         return ops.cast(self.dense(x), "float32")

@@ -98,12 +98,13 @@ class Embeddings(keras.layers.Layer):
         return self.dropout(x)
 
 
-def embed(embeddings: Embeddings, inputs, layout):
+def embed(embeddings: Embeddings, inputs, layout, training=None):
     """The embeddings of an encoder's inputs, int32 [B, T], at positions 0, 1, ...: [..., D]."""
     padding_mask = inputs["padding_mask"]
     positions = ops.arange(ops.shape(padding_mask)[1], dtype="int32")
     positions = ops.broadcast_to(positions, ops.shape(padding_mask))  # [B, T]
-    return embeddings(layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions))
+    ids = (layout.pack(inputs["token_ids"]), layout.pack(inputs["segment_ids"]), layout.pack(positions))
+    return embeddings(*ids, training=training)
 
 
 class SelfAttention(keras.layers.Layer):
