@@ -67,8 +67,8 @@ def _converted(converter: Any, model: Task) -> bytes:
     except ConverterError as error:
         last = str(error).strip().splitlines()[-1]
         raise InputError(
-            f"LiteRT has no form of this {type(model).__name__}, whose {model.task.to_dict()} holds an op that does not "
-            f"convert, as a BiLSTM's: compute in TensorFlow ({last[:200]})"
+            f"LiteRT has no form of this {type(model).__name__}, which holds an op that does not convert, as a "
+            f"BiLSTM's: compute in TensorFlow ({last[:200]})"
         ) from None
 
 

@@ -63,7 +63,7 @@ def runs(tmp_path_factory, settings):
     run = ClassifySettings(out=str(folder / "devices"), devices="cpu:2", **settings)
     (folder / "devices.toml").write_text(run.to_toml())
     for process in [start("train_on.py", cpus, folder) for cpus in train_on.RUNS]:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, output + errors
     return folder
 
@@ -80,6 +80,7 @@ def weights(runs, name):
         ("adversarial-3-4", "adversarial-1-1"),
         ("tag-3-1", "tag-1-1"),
         ("strings-2-2", "strings-1-2"),
+        *((f"{name}-{run}", f"{name}-1-1") for name in train_on.OTHERS for run in ("2-4", "3-1")),
     ],
 )
 def test_devices_and_accumulation_change_nothing(runs, name, one):

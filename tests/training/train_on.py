@@ -144,6 +144,37 @@ def evaluate(model, classes, fitted):
     fitted.history["scores"] = model.predict(texts)["score"].tolist()
 
 
+def other_task(name, strategy):
+    """A model of another task, and what it learns: texts and labels."""
+    import keras
+
+    import kbert
+
+    texts, _, random = examples()
+    limit = {"max_length": MAX_LENGTH}
+    first_words = [text.split()[0] for text in texts]
+    with strategy.scope():
+        keras.utils.set_random_seed(5)
+        encoder = kbert.BertEncoder(config())
+        if name == "regression":
+            task = kbert.ClassifyConfig(problem="regression", **limit)
+            return kbert.BertTextClassifier(encoder, tokenizer(), task), texts, random.normal(size=49)
+        if name == "answer":
+            answers = [[(word, 0)] if i % 5 else [] for i, word in enumerate(first_words)]
+            task = kbert.AnswerConfig(no_answer=True, **limit)
+            return kbert.BertQuestionAnswerer(encoder, tokenizer(), task), (["good"] * 49, texts), answers
+        entities = [[(0, len(word), "THING")] if i % 4 else [] for i, word in enumerate(first_words)]
+        task = kbert.TagConfig(labels=("O", "B-THING", "I-THING"), head="crf", **limit)
+        return kbert.BertTokenClassifier(encoder, tokenizer(), task), texts, entities
+
+
+def train_other(name, strategy, parts):
+    model, x, y = other_task(name, strategy)
+    model.compile(learning_rate=0.0005 if name == "crf" else 0.01)
+    sizes = {"batch_size": BATCH // parts, "gradient_accumulation_steps": parts}
+    return model, model.fit(x, y, **sizes, epochs=EPOCHS, seed=SEED, verbose=0)
+
+
 def train_on_strings(model, parts):
     """A tf.data with weights of examples, and an optimizer and a metric of Keras'."""
     import keras
@@ -180,9 +211,16 @@ def dropout_between_devices(strategy) -> dict[str, float]:
 
 # By the number of logical CPUs: (devices, gradient_accumulation_steps). A process has one number of devices above 1.
 RUNS = {
-    2: {"classify": ((1, 1), (2, 1)), "adversarial": ((1, 1),), "tag": ((1, 1),), "strings": ((1, 2), (2, 2))},
-    3: {"classify": ((3, 4),), "adversarial": ((3, 4),), "tag": ((3, 1),), "strings": ()},
+    2: {
+        "classify": ((1, 1), (2, 1)),
+        "adversarial": ((1, 1),),
+        "tag": ((1, 1),),
+        "strings": ((1, 2), (2, 2)),
+        "others": ((1, 1), (2, 4)),
+    },
+    3: {"classify": ((3, 4),), "adversarial": ((3, 4),), "tag": ((3, 1),), "strings": (), "others": ((3, 1),)},
 }
+OTHERS = ("crf", "answer", "regression")
 
 
 def main(cpus: int, folder: Path) -> None:
@@ -208,6 +246,10 @@ def main(cpus: int, folder: Path) -> None:
     for devices, parts in RUNS[cpus]["strings"]:
         model = classifier(strategy_for(f"cpu:{devices}"))
         keep(model, train_on_strings(model, parts), folder / f"strings-{devices}-{parts}.npz")
+    for devices, parts in RUNS[cpus]["others"]:
+        for name in OTHERS:
+            model, fitted = train_other(name, strategy_for(f"cpu:{devices}"), parts)
+            keep(model, fitted, folder / f"{name}-{devices}-{parts}.npz")
     if cpus == 2:
         (folder / "dropout.json").write_text(json.dumps(dropout_between_devices(strategy)))
         finetune(ClassifySettings(**read_toml(folder / "devices.toml", ClassifySettings)))
