@@ -263,6 +263,21 @@ def test_pairs_that_do_not_match(capsys):
     assert "1 for 2 texts" in one_line(capsys)
 
 
+def test_asking_models_that_read_two_texts(tiny_folder, tmp_path, capsys):
+    import kbert
+    from kbert.export.saved_model import export_saved_model
+    from kbert.serving.server import ModelServer
+
+    reader = kbert.BertQuestionAnswerer.from_preset(str(tiny_folder), max_length=16)
+    export_saved_model(reader, tmp_path / "reader", verify=False)
+    with ModelServer(tmp_path, grpc_port=0, rest_port=0) as server:
+        target = ("--target", f"127.0.0.1:{server.grpc_port}")
+        assert run("ask", "reader", "good film", "--question", "was", *target) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.keys() == {"question", "context", "answer", "start", "end", "score"}
+    assert "good film"[answer["start"] : answer["end"]] == answer["answer"]
+
+
 def test_no_server(capsys):
     assert run("ask", "mood", "good", "--target", f"127.0.0.1:{free_port()}", "--timeout", 2) == 1
     assert "127.0.0.1" in one_line(capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -70,6 +71,11 @@ def compare_flops(texts: Sequence[str], folder: str, batch_size: int, rounds: in
     contenders = (
         ("matrix products", "kbert.bench.flops:multiply", {"shapes": shapes, "repeats": repeats}, "in TensorFlow"),
         ("kbert predict", "kbert.bench.classifying:kbert_predict", {**common, "engine": None}, "text to answer"),
+        *(
+            [("kbert LiteRT", "kbert.bench.classifying:kbert_predict", {**common, "engine": "none"}, "text to answer")]
+            if importlib.util.find_spec("ai_edge_litert")
+            else []
+        ),
         (
             "kbert fit",
             "kbert.bench.classifying:kbert_train",
@@ -77,11 +83,11 @@ def compare_flops(texts: Sequence[str], folder: str, batch_size: int, rounds: in
             "text to trained weights; three times the forward pass is counted",
         ),
     )
-    amounts = (repeats * product_flops(shapes), inference, _TRAINING * inference)
+    amounts = {"matrix products": repeats * product_flops(shapes), "kbert fit": _TRAINING * inference}
     with ExitStack() as stack:
         entries = [
-            Contender(name, start(stack, function, arguments, threads).run, note, amount / 1e9)
-            for (name, function, arguments, note), amount in zip(contenders, amounts, strict=True)
+            Contender(name, start(stack, function, arguments, threads).run, note, amounts.get(name, inference) / 1e9)
+            for name, function, arguments, note in contenders
         ]
         return compare(entries, 0, "GFLOP/s", rounds, "timing")
 

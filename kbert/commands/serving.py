@@ -35,21 +35,29 @@ def serve(args: argparse.Namespace) -> None:
 def ask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the served model")
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="texts to ask about")
-    parser.add_argument("--pair", action="append", help="second text, once for each TEXT, for a model of text pairs")
+    seconds = parser.add_mutually_exclusive_group()
+    seconds.add_argument("--pair", action="append", help="second text, once for each TEXT, for a model of text pairs")
+    seconds.add_argument(
+        "--question", action="append", help="what TEXT is to answer, once for each, for a model that answers questions"
+    )
     parser.add_argument("--target", default="localhost:8500", help="HOST:PORT, or http://HOST:PORT for REST")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the answer (default: 10)")
 
 
 def ask(args: argparse.Namespace) -> None:
     inputs = {"text": args.texts}
+    for flag, others in (("--pair", args.pair), ("--question", args.question)):
+        if others is not None and len(others) != len(args.texts):
+            raise InputError(f"give {flag} once for each text. Received: {len(others)} for {len(args.texts)} texts")
     if args.pair is not None:
-        if len(args.pair) != len(args.texts):
-            raise InputError(f"give --pair once for each text. Received: {len(args.pair)} for {len(args.texts)} texts")
         inputs["text_pair"] = args.pair
+    elif args.question is not None:
+        inputs = {"question": args.question, "context": args.texts}
     if not args.target.startswith("http://"):
         load_tensorflow()  # the stubs of the gRPC protocol import it
     from kbert.serving.client import Client, rows
 
     with Client(args.target, args.timeout) as client:
-        for text, row in zip(args.texts, rows(client.predict(args.name, inputs)), strict=True):
-            print_json({"text": text, **row})
+        answers = rows(client.predict(args.name, inputs))
+    for texts, row in zip(zip(*inputs.values(), strict=True), answers, strict=True):
+        print_json(dict(zip(inputs, texts, strict=True)) | row)
