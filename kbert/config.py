@@ -263,6 +263,8 @@ class AnswerConfig(TaskConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.max_length < 4:
+            raise InputError(f"AnswerConfig: `max_length` must be at least 4. Received: {self.max_length}")
         if self.max_answer_length < 1:
             raise InputError(
                 f"AnswerConfig: `max_answer_length` must be at least 1. Received: {self.max_answer_length}"

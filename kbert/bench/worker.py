@@ -1,13 +1,15 @@
 """A contender in a process of its own, so that no library's threads or memory stand in another's way.
 
-    python -m kbert.bench.worker MODULE:FUNCTION '{"keyword": argument, ...}'
+    python -m kbert.bench.worker MODULE:FUNCTION
 
-The function prepares the work and returns a function that does it once. For each line on stdin the worker does it and
-answers with a line; both sides wait in between, so that only one contender works at a time.
+The first line on stdin holds the function's keyword arguments, as JSON. The function prepares the work and returns a
+function that does it once. For each further line on stdin the worker does it and answers with a line; both sides wait
+in between, so that only one contender works at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -33,20 +35,26 @@ class Worker:
         self.function = function
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kbert.bench.worker", function, json.dumps({**arguments, "threads": threads})],
+            [sys.executable, "-m", "kbert.bench.worker", function],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             env=os.environ | thread_settings(threads),
         )
-        self._wait()
+        # Not on the command line, which has room for some thousand texts only.
+        self._tell(json.dumps({**arguments, "threads": threads}))
 
     def run(self) -> None:
         """Let the process do its work once."""
+        self._tell("")
+
+    def _tell(self, line: str) -> None:
+        """Write a line, and wait for the answer."""
         assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # what has gone wrong stands in the log
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
         self._wait()
 
     def close(self) -> None:
@@ -92,7 +100,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
     module, _, name = sys.argv[1].partition(":")
-    work = getattr(importlib.import_module(module), name)(**json.loads(sys.argv[2]))
+    arguments = json.loads(sys.stdin.readline())
+    work = getattr(importlib.import_module(module), name)(**arguments)
     print("ready", file=answers, flush=True)
     for _ in sys.stdin:
         work()

@@ -40,7 +40,7 @@ def read(folder: Path, weights: bool = True) -> Checkpoint:
         weights: False leaves `tensors` empty and opens no weight file.
 
     Returns:
-        The checkpoint; `task` is set where the folder holds a classifier.
+        The checkpoint; `task` is set where the folder holds a head that kbert knows.
 
     Raises:
         InputError: the folder is no BERT, a file is missing or damaged, or a tensor is missing or has another shape.
@@ -121,9 +121,13 @@ def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
 
 
 def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> TaskConfig | None:
-    if "kbert" in keys:
-        task = keys["kbert"].get("task")
-        return TaskConfig.from_dict(task) if task else None
+    own = keys.get("kbert", {}).get("task")
+    if own:
+        task = TaskConfig.from_dict(own)
+        said = {"architectures": [ARCHITECTURES[task.task]]} | task_keys(task)
+        # transformers keeps our settings in a folder that it has trained for another task or with other labels.
+        if all(keys.get(name) == value for name, value in said.items() if name != "label2id"):
+            return task
     return task_from_keys(keys, folder, max_length)
 
 

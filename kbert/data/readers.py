@@ -58,7 +58,7 @@ def read_texts(
     path: str | Path,
     columns: Columns = Columns(),
     *,
-    labelled: bool = True,
+    labelled: bool | None = True,
     skip_bad_lines: bool = False,
     labels: LabelKind = "single",
 ) -> TextRecords:
@@ -68,7 +68,8 @@ def read_texts(
         path: a `.tsv` or `.csv` file with a header or a `.jsonl` file, UTF-8, optionally `.gz`. Quotes mean nothing
             in TSV and group a field in CSV.
         columns: names of the columns.
-        labelled: whether every record must have a label; otherwise labels are not read.
+        labelled: whether every record must have a label; None: if the file has a column of them; False: labels are not
+            read.
         skip_bad_lines: count bad lines and go on instead of raising.
         labels: what a record's label is. "single": a text; numbers in JSONL become texts, and do not mix with texts
             that are no numbers. "multiple": any number of texts: a list in JSONL, joined by "|" in a field of TSV and
@@ -84,7 +85,7 @@ def read_texts(
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
     text = read_utf8(path)
     rows = json_rows(path, text) if format == ".jsonl" else table_rows(path, text, format)
-    return _collect(path, rows, columns, labels if labelled else None, skip_bad_lines)
+    return _collect(path, rows, columns, None if labelled is False else labels, labelled is None, skip_bad_lines)
 
 
 def read_corpus(files: Iterable[str], columns: Columns = Columns()) -> Iterator[str]:
@@ -128,7 +129,7 @@ def read_lines(file: str, chunk: int) -> Iterator[TextRecords]:
 
 
 def _collect(
-    path: Path, rows: Iterator[Row], columns: Columns, labels: LabelKind | None, skip_bad_lines: bool
+    path: Path, rows: Iterator[Row], columns: Columns, labels: LabelKind | None, optional: bool, skip_bad_lines: bool
 ) -> TextRecords:
     records = TextRecords(path)
     found = list(rows)
@@ -137,6 +138,8 @@ def _collect(
     if header:
         names = _text_columns(path, header, columns)
         records.pairs = [] if "pair" in names else None
+        if optional and labels is not None and not (columns.label or set(LABEL_COLUMNS[labels]) & set(header)):
+            labels = None
     if header and labels is not None:
         reader = LabelReader(labels, _label_columns(path, header, columns.label, labels))
         records.labels = []

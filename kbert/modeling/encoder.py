@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from kbert.errors import InputError
 from kbert.modeling.bilstm_encoder import BiLSTMEncoder
 from kbert.modeling.layers import Embeddings, TransformerBlock, dense, embed
 from kbert.modeling.token_layout import PackedTokens, PaddedTokens, attention_bias
+
+_log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -96,7 +99,8 @@ class BertEncoder(keras.Model):
 
         checkpoint = presets.load(preset)
         encoder = cls(checkpoint.config, **kwargs)
-        load_tensors(encoder, checkpoint.tensors)
+        if fresh := load_tensors(encoder, checkpoint.tensors):
+            _log.warning("%s has no %s: they start from random values", preset, ", ".join(fresh))
         return encoder
 
     def get_config(self) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def _checked(name: str, weights: np.ndarray) -> np.ndarray:
     return weights
 
 
+def check_alone(initial_step: int, sample_weight: Any) -> None:
+    """Refuse what `fit` cannot do with a tf.data."""
+    if initial_step or sample_weight is not None:
+        raise InputError(
+            "initial_step and sample_weight need texts and labels in memory; a tf.data has an order of its own, and "
+            "gives sample_weight as the third of (x, y, sample_weight)"
+        )
+
+
 def is_features(dataset: Any) -> bool:
     """Whether a dataset holds the model's inputs already: Keras' fit hands its validation data to `evaluate`."""
     x = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else None

@@ -66,7 +66,7 @@ class TaskFiles:
 
     def read(self, path: str, skip_bad_lines: bool = False) -> Loaded:
         """A file with labels."""
-        raise NotImplementedError
+        raise InputError(f"{path}: this model answers, and has no labelled files to be measured on")
 
     def texts(self, file: str, skip_bad_lines: bool = False) -> Iterator[Loaded]:
         """The texts alone of a table, or of the lines of any other file or of stdin ("-"), a part at a time."""
@@ -103,6 +103,7 @@ class TagFiles(TaskFiles):
     """Texts with entities."""
 
     def read(self, path, skip_bad_lines=False):
+        _check_no_columns(path, self.columns)
         records = read_tags(path, skip_bad_lines=skip_bad_lines)
         counts = {"skipped_lines": records.skipped, "repaired_entities": records.repaired}
         return Loaded(records.path, {"text": records.texts}, records.spans, records, counts)
@@ -112,13 +113,20 @@ class AnswerFiles(TaskFiles):
     """Questions and contexts with answers."""
 
     def read(self, path, skip_bad_lines=False):
+        _check_no_columns(path, self.columns)
         records = read_answers(path, skip_bad_lines=skip_bad_lines)
         counts = {"skipped_lines": records.skipped, "moved_answers": records.moved, "absent_answers": records.absent}
         return Loaded(records.path, _questions(records), records.answers, counts=counts)
 
     def texts(self, file, skip_bad_lines=False):
+        _check_no_columns(file, self.columns)
         records = read_answers(file, labelled=False, skip_bad_lines=skip_bad_lines)
         yield Loaded(records.path, _questions(records), counts={"skipped_lines": records.skipped})
+
+
+def _check_no_columns(path: str, columns: Columns) -> None:
+    if columns != Columns():
+        raise InputError(f"{path} is not read by columns that one can name: leave --text-column and its like away")
 
 
 def _questions(records: Any) -> dict[str, list[str]]:
@@ -129,7 +137,7 @@ class EmbedFiles(TaskFiles):
     """Pairs of texts, with scores of how alike they are or without."""
 
     def read(self, path, skip_bad_lines=False):
-        records = read_texts(path, self.columns, labels="number", skip_bad_lines=skip_bad_lines)
+        records = read_texts(path, self.columns, labelled=None, labels="number", skip_bad_lines=skip_bad_lines)
         if records.pairs is None:
             raise InputError(f"{path} has no second text, which an embedder learns from: name it with --pair-column")
         return _texts(records, records.labels)

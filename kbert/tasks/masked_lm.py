@@ -70,7 +70,8 @@ class BertMaskedLM(Task):
         K = self.task.top_k
         places = tf.where(features["token_ids"] == self.tokenizer.mask_id)  # [masks, 2]
         vectors = tf.gather_nd(self.encoder(features, training=False)["sequence_output"], places)
-        found = tf.math.top_k(tf.nn.softmax(self._logits(vectors)), K)  # masks only, not every token, meet V
+        logits = self._logits(vectors)[:, : len(self.tokenizer.vocabulary)]  # a table may have spare rows
+        found = tf.math.top_k(tf.nn.softmax(logits), K)
         B = tf.shape(features["token_ids"], tf.int64)[0]
 
         def rows(values):

@@ -20,13 +20,15 @@ class _Words(NamedTuple):
 
 
 _WORDS = {
-    "classify": _Words("Text classifier", "it answers {labels}", "AutoModelForSequenceClassification"),
+    "classify": _Words("Text classifier", "it answers {one_of}{labels}", "AutoModelForSequenceClassification"),
     "tag": _Words("Tagger", "it finds entities of these types: {labels}", "AutoModelForTokenClassification"),
     "answer": _Words(
         "Question answerer", "it gives the part of the context that answers", "AutoModelForQuestionAnswering"
     ),
     "embed": _Words("Text embedder", "it gives a vector of length 1", "AutoModel"),
 }
+
+_ONE_OF = {"single_label": "one of ", "multi_label": "any of "}
 
 
 def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task) -> str:
@@ -41,7 +43,9 @@ def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task)
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics["dev"].items())
     words = _WORDS[settings.task]
     labels = ", ".join(f"`{label}`" for label in model.known_labels() or ())
-    answers = words.answers.format(labels=(labels and f"one of {labels}") or "a number")
+    answers = words.answers.format(
+        labels=labels or "a number", one_of=_ONE_OF.get(getattr(model.task, "problem", ""), "")
+    )
     inputs = model.input_names
     example = '(["…"], ["…"])' if len(inputs) > 1 else '["…"]'
     opens = (
@@ -55,7 +59,7 @@ Fine-tuned from `{settings.model}` with kbert. Given {" and ".join(f"`{name}`" f
 
 ## Measured
 
-On `{settings.dev}` ({metrics["dev_examples"]} examples), after {settings.epochs} epochs on `{settings.train}`
+On `{settings.dev}` ({metrics["dev_examples"]} examples), after epoch {metrics["epoch"]} on `{settings.train}`
 ({metrics["train_examples"]} examples):
 
 | metric | value |

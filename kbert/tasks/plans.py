@@ -128,12 +128,13 @@ class EmbedPlan(Plan):
     def check(self, train, dev):
         if dev.y is None:
             raise InputError(f"{dev.path} has no scores, against which an embedder is measured")
+        self.highest = max(map(abs, [*(train.y or ()), *dev.y]), default=0) or 1.0
 
     def model(self, train, skip_padding):
         return BertTextEmbedder.from_preset(
             self.settings.model,
             pooling=self.settings.pooling,
-            score_scale=max(map(abs, train.y or [1.0])) or 1.0,
+            score_scale=self.highest,
             max_length=self.settings.max_length,
             skip_padding=skip_padding,
         )

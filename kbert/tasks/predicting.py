@@ -14,7 +14,8 @@ INPUTS = ("token_ids", "segment_ids", "padding_mask")
 Engine = Callable[[dict[str, tf.Tensor]], Any]
 """The model's inputs, int32 [B, T], to what a task's `infer` returns: an array or a tensor, or a tuple of them."""
 
-_TEXTS, _CHARACTERS = 4096, 1 << 20  # of a chunk at most, a single longer text aside
+# Of a chunk at most, a single longer text aside; the last were all texts as long as the longest.
+_TEXTS, _CHARACTERS, _PADDED = 4096, 1 << 20, 1 << 22
 _FILLING: dict[str, Any] = {
     "i": -1,
     "f": 0.0,
@@ -24,12 +25,14 @@ _FILLING: dict[str, Any] = {
 
 def chunks(columns: Sequence[list[str]]) -> Iterator[tuple[list[str], ...]]:
     """Cut parallel lists of texts into chunks."""
-    begin, characters = 0, 0
+    begin, characters, longest = 0, 0, 0
     for i, texts in enumerate(zip(*columns, strict=True)):
         size = sum(map(len, texts))
-        if i > begin and (i - begin == _TEXTS or characters + size > _CHARACTERS):
+        longest = max(longest, size)
+        full = i - begin == _TEXTS or characters + size > _CHARACTERS or (i - begin + 1) * longest > _PADDED
+        if i > begin and full:
             yield tuple(column[begin:i] for column in columns)
-            begin, characters = i, 0
+            begin, characters, longest = i, 0, size
         characters += size
     yield tuple(column[begin:] for column in columns)
 

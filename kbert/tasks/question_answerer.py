@@ -20,7 +20,7 @@ from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.heads import SpanHead
 from kbert.tasks.predicting import chunks
 from kbert.tasks.task import Task
-from kbert.tasks.trainable import Examples
+from kbert.tasks.task_model import Examples
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.tokenization.windows import default_stride
 
@@ -166,7 +166,7 @@ class BertQuestionAnswerer(Task):
         return tf.maximum(tf.reduce_max(sums, axis=1), _NEVER), first, last
 
     def score(self, answers, y):
-        """Exact match and F1, as SQuAD 1.1 and 2.0 define them; for Chinese answers as CMRC 2018 does."""
+        """Exact match and F1: SQuAD 2.0's where a question has no answer; else SQuAD 1.1's, in Chinese CMRC 2018's."""
         expected, found = [[text for text, _ in row] for row in y], answers["answer"].tolist()
         if not all(expected):
             return squad2_metrics(expected, found)

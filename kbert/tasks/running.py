@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints import presets
+from kbert.config import ClassifyConfig
 from kbert.data.readers import Columns
 from kbert.errors import InputError
 from kbert.metrics.report import class_table, confusion_table, mistakes_table
@@ -48,9 +49,10 @@ def evaluate_file(
     loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
     if (known := model.known_labels()) is not None and loaded.records is not None:
         loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
-    metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
+    _, x = _columns(loaded, model.training_names, model)
+    metrics = model.evaluate(x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     if show:
-        show(_report(model, loaded, batch_size))
+        show(_report(model, x, loaded, batch_size))
     return {
         **{name: float(value) for name, value in sorted(metrics.items())},
         "examples": len(loaded),
@@ -58,8 +60,8 @@ def evaluate_file(
     }
 
 
-def _report(model: Task, loaded: Loaded, batch_size: int) -> str:
-    classes, rows = model.judgements(model.answers_to_score(loaded.x, batch_size), loaded.y)
+def _report(model: Task, x: Any, loaded: Loaded, batch_size: int) -> str:
+    classes, rows = model.judgements(model.answers_to_score(x, batch_size), loaded.y)
     texts = [dict(zip(loaded.columns, row, strict=True)) for row in zip(*loaded.columns.values(), strict=True)]
     parts = ["## Per class\n", class_table(classes)] if classes else []
     if classes and "confusion_matrix" in classes:
@@ -89,17 +91,21 @@ def predict_file(
 
 
 def _answers(model: Task, part: Loaded, batch_size: int, engine: Engine | None) -> Iterator[dict[str, Any]]:
-    columns = {name: _column(part, name) for name in model.input_names}
-    x = tuple(columns.values())
-    answers = model.predict(x if len(x) > 1 else x[0], batch_size=batch_size, engine=engine, verbose=1)
+    columns, x = _columns(part, model.input_names, model)
+    answers = model.predict(x, batch_size=batch_size, engine=engine, verbose=1)
     for i, answer in enumerate(model.answer_rows(answers)):
         yield {name: texts[i] for name, texts in columns.items()} | answer
 
 
-def _column(part: Loaded, name: str) -> list[str]:
-    if name not in part.columns:
+def _columns(part: Loaded, names: Sequence[str], model: Task) -> tuple[dict[str, list[str]], Any]:
+    """The texts that a model reads, by name and as it takes them."""
+    if "text_pair" in names and "text_pair" not in part.columns:
         raise InputError(
             f"{part.path} has no second text, which this model reads: give a file with columns, and name it with "
             "--pair-column"
         )
-    return part.columns[name]
+    if isinstance(model.task, ClassifyConfig) and set(part.columns) > set(names):
+        raise InputError(f"{part.path} has a second text, which this model does not read: leave that column away")
+    columns = {name: part.columns[name] for name in names}
+    x = tuple(columns.values())
+    return columns, x if len(x) > 1 else x[0]

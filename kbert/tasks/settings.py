@@ -182,6 +182,8 @@ class AnswerSettings(FinetuneSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.max_length < 4:
+            raise InputError(f"--max-length must be 4 or more. Received: {self.max_length}")
         if self.max_answer_length < 1:
             raise InputError(f"--max-answer-length must be 1 or more. Received: {self.max_answer_length}")
 

@@ -16,7 +16,7 @@ from kbert.modeling.heads import ClassificationHead
 from kbert.tasks import datasets
 from kbert.tasks.problems import problem_of
 from kbert.tasks.task import Task
-from kbert.tasks.trainable import Examples
+from kbert.tasks.task_model import Examples
 from kbert.tokenization.tokenizer import BertTokenizer
 
 
@@ -47,6 +47,7 @@ class BertTextClassifier(Task):
 
     task: ClassifyConfig
     uses_pooler = True
+    takes_metrics = True
 
     def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: ClassifyConfig, **kwargs: Any):
         super().__init__(encoder, tokenizer, task, **kwargs)

@@ -19,7 +19,7 @@ from kbert.modeling.pooling import cls_pooling, mean_pooling
 from kbert.tasks.inputs import text_columns
 from kbert.tasks.problems import differences
 from kbert.tasks.task import Task
-from kbert.tasks.trainable import Examples
+from kbert.tasks.task_model import Examples
 from kbert.tokenization.tokenizer import BertTokenizer
 
 _SCALE = 20.0  # of cosines as logits, as Sentence-BERT's library has it
@@ -56,7 +56,6 @@ class BertTextEmbedder(Task):
     def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: EmbedConfig, **kwargs: Any):
         super().__init__(encoder, tokenizer, task, **kwargs)
         self._pool = {"mean": mean_pooling, "cls": cls_pooling}[task.pooling]
-        self._in_batch = False
         self.built = True
 
     def call(self, inputs):
@@ -76,16 +75,18 @@ class BertTextEmbedder(Task):
     def examples(self, columns, y):
         """`y` holds the score of each pair, at most `score_scale`; None: all pairs are alike, texts of others not."""
         first, second = columns
-        self._in_batch = y is None
-        if y is None and self.distribute_strategy.num_replicas_in_sync > 1:
-            raise InputError("pairs without scores need one device: each text is told from all others of the batch")
+        if y is None and (self.distribute_strategy.num_replicas_in_sync > 1 or self._parts > 1):
+            raise InputError(
+                "pairs without scores need one device and gradient_accumulation_steps=1: each text is told from all "
+                "others of the batch"
+            )
         rows = PairedRows(self._rows([first]), self._rows([second]))
         return Examples(rows, self._cosines(y, len(first)), np.arange(len(first)))
 
     def _cosines(self, y: Any, pairs: int) -> np.ndarray:
-        """What the cosines of pairs are to be, float32 [pairs]."""
+        """What the cosines of pairs are to be, float32 [pairs, 1]; [pairs, 0] where there are no scores."""
         if y is None:
-            return np.zeros(pairs, np.float32)
+            return np.zeros((pairs, 0), np.float32)
         try:
             scores = np.asarray(y, np.float32)
         except (TypeError, ValueError):
@@ -98,15 +99,15 @@ class BertTextEmbedder(Task):
                 f"scores go from -{self.task.score_scale:g} to {self.task.score_scale:g}, which is `score_scale`. "
                 f"Received: {outside[0]}"
             )
-        return scores / np.float32(self.task.score_scale)
+        return scores[:, None] / np.float32(self.task.score_scale)
 
     def default_loss(self):
         return keras.losses.MeanSquaredError()
 
     def item_losses(self, y, y_pred):
         first, second = y_pred[:, 0], y_pred[:, 1]
-        if not self._in_batch:
-            return super().item_losses(y[:, None], tf.reduce_sum(first * second, axis=-1, keepdims=True))
+        if y.shape[-1]:  # known while the step is traced, which it is for each of the two anew
+            return super().item_losses(y, tf.reduce_sum(first * second, axis=-1, keepdims=True))
         cosines = tf.matmul(first, second, transpose_b=True) * _SCALE  # [B, B]
         return keras.losses.sparse_categorical_crossentropy(tf.range(tf.shape(y)[0]), cosines, from_logits=True)
 

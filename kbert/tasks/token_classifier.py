@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -24,7 +25,7 @@ from kbert.modeling.heads import TokenHead
 from kbert.tasks.predicting import chunks
 from kbert.tasks.spans import Units, entities, units_of
 from kbert.tasks.task import Task
-from kbert.tasks.trainable import Examples
+from kbert.tasks.task_model import Examples
 from kbert.tokenization.spelling import SUFFIX
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.tokenization.windows import default_stride, owned_tokens
@@ -270,7 +271,12 @@ def _spans(y: Any, scheme: TagScheme | None, texts: int) -> list[list[Span]]:
     rows = [[span if isinstance(span, Span) else Span(*span) for span in row] for row in y]
     if len(rows) != texts:
         raise InputError(f"`x` and `y` must be equally many. Received: {texts} and {len(rows)}")
-    for row in rows if scheme is not None else ():
+    for i, row in enumerate(rows if scheme is not None else ()):
+        ordered = sorted(row)
+        if any(not 0 <= span.start < span.end for span in row) or any(
+            before.end > after.start for before, after in itertools.pairwise(ordered)
+        ):
+            raise InputError(f"`y`: the entities of text {i} are empty, begin before it, or overlap: {ordered}")
         for span in row:
             if scheme is not None and span.label not in scheme.types:
                 raise InputError(

@@ -4,143 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.config import TaskConfig
 from kbert.data.batching import PairedRows, Rows, batches, distributed, in_few_shapes, sorted_order, training_order
 from kbert.errors import InputError
-from kbert.modeling.encoder import BertEncoder
 from kbert.tasks import datasets
 from kbert.tasks.inputs import text_columns
-from kbert.tokenization.tokenizer import BertTokenizer
+from kbert.tasks.task_model import Examples, TaskModel
 from kbert.training import replicas, steps
 from kbert.training.assembly import loss_for, optimizer_for, step_for
 from kbert.training.evaluation import AnswerMetrics
 from kbert.training.layerwise import freeze
 from kbert.training.optimizers import LinearWarmupDecay
-from kbert.training.recipe import FIELDS, Recipe
+from kbert.training.recipe import FIELDS, OF_LOSS, OF_OPTIMIZER, Recipe
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Rows to train or to be evaluated on.
-
-    Args:
-        rows: the inputs.
-        targets: a value for each row, or ragged a value for each token, -1 for one to be ignored.
-        texts: int [rows], the text that each row is a part of.
-    """
-
-    rows: Rows | PairedRows
-    targets: np.ndarray | tf.RaggedTensor
-    texts: np.ndarray
-
-
-class Trainable(keras.Model):
+class Trainable(TaskModel):
     """`compile`, `fit` and `evaluate` for a model whose subclass says what its texts, rows and labels are.
 
     Made in the scope of a `tf.distribute` strategy (`kbert.training.strategies`), the model trains on all its devices
     as it does on one: a batch is shared out among them, and its loss is the mean over all of it.
     """
-
-    optimizer: Any  # set by Keras' `compile`
-
-    def __init__(self, encoder: BertEncoder, tokenizer: BertTokenizer, task: TaskConfig, **kwargs):
-        super().__init__(**kwargs)
-        if task.max_length > encoder.config.max_sequence_length:
-            raise InputError(
-                f"max_length must be at most {encoder.config.max_sequence_length}, the rows of the encoder's position "
-                f"table. Received: {task.max_length}"
-            )
-        self.encoder = encoder
-        self.tokenizer = tokenizer
-        self.task = task
-        self.total_steps = 0  # of the run that `fit` has last been asked for, those before `initial_step` included
-        self._recipe: dict[str, Any] | None = None
-        self._parts = 1
-
-    # === What the task is ===
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The inputs of the served signature, strings [B]."""
-        return ("text",)
-
-    @property
-    def training_names(self) -> tuple[str, ...]:
-        """What `fit` and `evaluate` read, where it is more than the served signature does."""
-        return self.input_names
-
-    def features(self, *texts: Any) -> dict[str, tf.Tensor]:
-        """String tensors [B], one for each of `input_names`, to the model's inputs, int32 [rows, T]; runs in a graph.
-
-        Beside the inputs of `call` there may be what `answers` needs to put rows together.
-        """
-        text, text_pair = texts if len(texts) > 1 else (texts[0], None)
-        return self.tokenizer(text, text_pair, max_length=self.task.max_length)
-
-    def examples(self, columns: Sequence[list[str]], y: Any) -> Examples:
-        """Texts, a list for each of `training_names`, and labels as rows and targets.
-
-        Raises:
-            InputError: labels that do not fit the texts or the model.
-        """
-        raise NotImplementedError
-
-    def dataset_targets(self, y: tf.Tensor) -> tf.Tensor:
-        """The labels of a batch of a user's tf.data as targets; runs in a graph."""
-        raise InputError(f"{type(self).__name__} trains on texts and labels in memory, not on a tf.data")
-
-    def weights_of_classes(self, class_weight: Mapping[Any, float] | None) -> np.ndarray | None:
-        """What a row counts by its target, float32 [C]; None where all count one."""
-        if class_weight is not None:
-            raise InputError("class_weight is for texts of one class each; give sample_weight")
-        return None
-
-    def default_loss(self) -> keras.losses.Loss:
-        """The loss of the task on the outputs of `call`."""
-        raise NotImplementedError
-
-    @property
-    def has_softmax(self) -> bool:
-        """Whether the outputs of `call` are logits of classes, of which each item has one."""
-        return False
-
-    def head_rates(self) -> dict[str, float]:
-        """By the path of a weight above the encoder, what the learning rate is multiplied by; 1 for others."""
-        return {}
-
-    def default_metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics that `fit` shows of each batch."""
-        return []
-
-    def item_weights(self, y: Any, sample_weight: tf.Tensor | None) -> tf.Tensor:
-        """What each item counts in the loss, float32; 0 for one to be ignored.
-
-        Items are the rows here, [B]; where they are tokens, weights and losses are [B, T]. `sample_weight` is float32
-        [B] or None.
-        """
-        return tf.ones(tf.shape(y)[:1]) if sample_weight is None else sample_weight
-
-    def item_losses(self, y: Any, y_pred: Any) -> tf.Tensor:
-        """The loss of each item, float32, in the shape of `item_weights`; those of weight 0 must be finite."""
-        return self.loss.call(y, y_pred) if isinstance(self.loss, keras.losses.Loss) else self.loss(y, y_pred)
-
-    def score(self, answers: Mapping[str, np.ndarray], y: Any) -> dict[str, float]:
-        """Metrics of what `predict` answers, against labels as `fit` takes them."""
-        raise NotImplementedError
-
-    def judgements(self, answers: Mapping[str, np.ndarray], y: Any) -> tuple[dict[str, Any] | None, list[dict]]:
-        """What a report shows: metrics per class, if there are classes; and of each text `expected`, `answer`, `score`.
-
-        `score` is high where the model was sure, or far off.
-        """
-        raise NotImplementedError
 
     # === Training ===
 
@@ -159,12 +47,26 @@ class Trainable(keras.Model):
         Raises:
             InputError: a recipe that does not go with the task, or settings that cannot be kept on several devices.
         """
-        recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in FIELDS})
+        given = {name: options.pop(name) for name in list(options) if name in FIELDS}
+        for argument, name, idle in (("optimizer", optimizer, OF_OPTIMIZER), ("loss", loss, OF_LOSS)):
+            if not (isinstance(name, str) and name == "auto") and idle & given.keys():
+                raise InputError(
+                    f"{', '.join(sorted(idle & given.keys()))} are of the usual {argument}: pass one of them"
+                )
+        if not self.takes_metrics and not (isinstance(metrics, str) and metrics == "auto"):
+            raise InputError(
+                f"{type(self).__name__} is measured by its answers (`score`), not by metrics of its outputs"
+            )
+        recipe = Recipe(**given)
         with self.distribute_strategy.scope():
             self._compile(optimizer, loss, metrics, recipe, **options)
 
     def _compile(self, optimizer, loss, metrics, recipe, **options):
-        freeze(self.encoder.stack(), recipe.frozen_layers)
+        for layer in self._frozen:  # by an earlier recipe
+            layer.trainable = True
+        layers = self.encoder.stack()
+        freeze(layers, recipe.frozen_layers)
+        self._frozen = layers[: recipe.frozen_layers]
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
             schedule = LinearWarmupDecay(recipe.learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps
@@ -178,6 +80,7 @@ class Trainable(keras.Model):
             loss = loss_for(self, recipe) if loss == "auto" else keras.losses.get(loss)
         if isinstance(metrics, str) and metrics == "auto":
             metrics = self.default_metrics()
+        self.loss = None  # Keras keeps an earlier one where this is None
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **options)
         if self.optimizer is not None and not self.optimizer.built:
             # A first step on several devices is too late, and so is a state that is to be taken up before it.
@@ -228,32 +131,25 @@ class Trainable(keras.Model):
             InputError: texts, labels and weights that do not fit the model.
         """
         self._ready_to_fit(gradient_accumulation_steps)
-        callbacks = list(callbacks or ())
-        if validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
-            x_of, y_of = validation_data
-            callbacks = [AnswerMetrics(lambda: self._answer_metrics(x_of, y_of, batch_size)), *callbacks]
-        validation, validation_steps = self._evaluation(validation_data, batch_size)
-        fit = functools.partial(
-            super().fit,
-            validation_data=validation,
-            validation_steps=validation_steps,
-            verbose=verbose,
-            callbacks=callbacks,
-            shuffle=False,
-        )
+        validation = self._validation(validation_data, callbacks or (), batch_size)
+        fit = functools.partial(super().fit, **validation, verbose=verbose, shuffle=False)
         with replicas.own_dropout(self):
             if isinstance(x, tf.data.Dataset):
-                if initial_step or sample_weight is not None:
-                    raise InputError(
-                        "initial_step and sample_weight need texts and labels in memory; a tf.data has an order of its "
-                        "own, and gives sample_weight as the third of (x, y, sample_weight)"
-                    )
+                datasets.check_alone(initial_step, sample_weight)
                 return self._fit_dataset(fit, x, epochs, class_weight)
             examples = self.examples(text_columns(x, self.training_names), y)
             targets = self._weighted(examples, class_weight, sample_weight)
             rows, lengths = batch_size * gradient_accumulation_steps, examples.rows.lengths()
             orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]
             return self._fit_rows(fit, examples.rows, targets, orders, initial_step)
+
+    def _validation(self, data: Any, callbacks: Sequence[Any], batch_size: int) -> dict[str, Any]:
+        """What Keras' `fit` is told, so that it evaluates on the data after each epoch."""
+        if data is not None and not isinstance(data, tf.data.Dataset):
+            x, y = data
+            callbacks = [AnswerMetrics(lambda: self._answer_metrics(x, y, batch_size)), *callbacks]
+        dataset, steps = self._evaluation(data, batch_size)
+        return {"validation_data": dataset, "validation_steps": steps, "callbacks": list(callbacks)}
 
     def _ready_to_fit(self, gradient_accumulation_steps: int) -> None:
         if not getattr(self, "compiled", False):
@@ -314,7 +210,7 @@ class Trainable(keras.Model):
         """
         if not getattr(self, "compiled", False):
             self.compile()
-        dataset, count = self._evaluation(x if y is None else (x, y), batch_size)
+        dataset, count = self._evaluation((x, y) if isinstance(x, (list, tuple, Mapping)) else x, batch_size)
         if count is not None:
             kwargs.setdefault("steps", count)
         logs = super().evaluate(dataset, verbose=verbose, return_dict=return_dict, **kwargs)

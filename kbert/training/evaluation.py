@@ -90,7 +90,8 @@ class BestEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.metric not in (logs or {}):
             raise InputError(
-                f"there is no metric {self.metric!r} to tell the best epoch by: there are {', '.join(logs)}"
+                f"there is no metric {self.metric!r} to tell the best epoch by (--best-metric): there are "
+                f"{', '.join(name.removeprefix('val_') for name in logs if name.startswith('val_'))}"
             )
         value = float(logs[self.metric])
         # The best epoch itself comes again where the run was stopped before `Resuming` had kept it.

@@ -43,6 +43,9 @@ class Recipe:
             raise InputError(f"{name} {complaint}")
 
 
+# What is idle where the caller gives an optimizer, or a loss.
+OF_OPTIMIZER = frozenset(("learning_rate", "weight_decay", "warmup_rate", "layer_decay"))
+OF_LOSS = frozenset(("label_smoothing",))
 FIELDS = {f.name: f for f in dataclasses.fields(Recipe)}
 
 _FINITE = (math.isfinite, "must be a finite number")

@@ -42,6 +42,20 @@ def test_a_folder_is_read_back_as_written(tiny_config, tiny_vocabulary, tmp_path
         np.testing.assert_array_equal(read.tensors[name], tensor)
 
 
+def test_a_folder_that_transformers_trained_anew_is_of_its_new_task(tiny_config, tiny_vocabulary, tmp_path):
+    """transformers keeps the keys of ours that it does not know when it saves another head, or other labels."""
+    shapes = tensor_shapes(tiny_config) | classifier_shapes(tiny_config, 2)
+    tensors = {name: np.zeros(shape, "float32") for name, shape in shapes.items()}
+    task = ClassifyConfig(labels=("a", "b"), pair=True, max_length=17)
+    huggingface.write(tmp_path, Checkpoint(tiny_config, TokenizerConfig(), tiny_vocabulary, tensors, task))
+    change_json(tmp_path / "config.json", id2label={"0": "x", "1": "y"}, label2id={"x": 0, "y": 1})
+    assert huggingface.read(tmp_path).task.labels == ("x", "y")
+    change_json(tmp_path / "config.json", architectures=["BertForTokenClassification"])
+    assert huggingface.read(tmp_path, weights=False).task.task == "tag"
+    change_json(tmp_path / "config.json", architectures=["BertModel"])
+    assert huggingface.read(tmp_path, weights=False).task is None
+
+
 def test_kernels_are_stored_as_pytorch_lays_them_out(tiny_folder, tiny_config):
     stored = safetensors.numpy.load_file(tiny_folder / "model.safetensors")
     ours = huggingface.read(tiny_folder).tensors

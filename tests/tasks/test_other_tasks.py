@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 
@@ -407,3 +408,63 @@ def test_a_crf_learns_its_transitions_at_a_rate_of_its_own(steady_folder):
     assert {v.path for v in model.crf.weights} | {v.path for v in model.head.bilstm.weights} == rates.keys()
     model.compile()
     assert rates.items() <= model.optimizer.rate_factors.items()
+
+
+def test_layers_of_an_earlier_recipe_learn_again(tagger):
+    tagger.compile(frozen_layers=3)
+    assert not any(layer.trainable for layer in tagger.encoder.stack())
+    tagger.compile(frozen_layers=1)
+    assert [layer.trainable for layer in tagger.encoder.stack()] == [False, True, True]
+    tagger.compile()
+    assert all(layer.trainable for layer in tagger.encoder.stack())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam", "learning_rate": 1e-3}, "learning_rate are of the usual optimizer"),
+        ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing are of the usual loss"),
+        ({"metrics": ["accuracy"]}, "is measured by its answers"),
+    ],
+)
+def test_options_that_would_be_idle(tagger, options, message):
+    with pytest.raises(InputError, match=message):
+        tagger.compile(**options)
+
+
+def test_a_crf_compiled_again_has_its_own_loss(steady_folder):
+    model = kbert.BertTokenClassifier.from_preset(str(steady_folder), TAGS, head="crf", max_length=16)
+    model.compile(loss="mse")
+    model.compile()
+    model.fit(TEXTS, ENTITIES, verbose=0)
+
+
+@pytest.mark.parametrize("entities", [[(0, 9, "MOOD"), (5, 9, "THING")], [(5, 5, "MOOD")], [(-1, 4, "MOOD")]])
+def test_entities_that_cannot_be(tagger, entities):
+    with pytest.raises(InputError, match="the entities of text 1 are empty, begin before it, or overlap"):
+        tagger.fit(["good film"] * 2, [[], entities], verbose=0)
+
+
+def test_scores_and_pairs_alone_train_with_losses_of_their_own(embedder):
+    x, scores = (TEXTS[:4], TEXTS[1:4] + TEXTS[:1]), [0.9, 0.1, 0.5, -0.2]
+    embedder.compile(keras.optimizers.SGD(0.0))
+    embedder.fit(x, epochs=1, verbose=0)
+    history = embedder.fit(x, scores, validation_data=(x, scores), verbose=0).history
+    vectors = [embedder.predict(texts)["embedding"] for texts in x]
+    expected = (((vectors[0] * vectors[1]).sum(1) - scores) ** 2).mean()
+    np.testing.assert_allclose([history["loss"][0], history["val_loss"][0]], expected, rtol=1e-4)
+    with pytest.raises(InputError, match="gradient_accumulation_steps=1"):
+        embedder.fit(x, gradient_accumulation_steps=2, verbose=0)
+
+
+def test_rows_of_the_table_without_a_token_fill_no_mask(steady_folder):
+    keras.utils.set_random_seed(0)
+    tokenizer = kbert.BertTokenizer.from_preset(str(steady_folder), parse_special_tokens=["[MASK]"])
+    config = dataclasses.replace(
+        kbert.BertEncoder.from_preset(str(steady_folder)).config, vocabulary_size=2 * tokenizer.vocabulary_size()
+    )
+    task = FillMaskConfig(top_k=tokenizer.vocabulary_size(), max_length=16)
+    model = kbert.BertMaskedLM(kbert.BertEncoder(config), tokenizer, task)
+    answers = model.predict(["good [MASK]"])
+    assert sorted(answers["token"][0, 0]) == sorted(tokenizer.vocabulary)
+    np.testing.assert_allclose(answers["score"].sum(), 1, rtol=1e-5)

@@ -146,3 +146,22 @@ def test_files_that_do_not_go_together(tiny_folder, files, capsys, tmp_path):
     arguments = ["--model", str(tiny_folder), "--train", files["embed"], "--dev", str(single), "--out", "o"]
     assert cli.main(["finetune", "embed", *arguments]) == 2
     assert "has no second text" in capsys.readouterr().err
+
+
+def test_pairs_without_scores_train_an_embedder(tiny_folder, files, kbert, tmp_path):
+    pairs = tmp_path / "alike.jsonl"
+    pairs.write_text("".join(json.dumps({"text": text, "text_pair": text + " !"}) + "\n" for text in TEXTS))
+    flags = ("--train", pairs, "--dev", files["embed"], "--out", tmp_path / "run", "--epochs", 1, "--max-length", 16)
+    (record,) = kbert("finetune", "embed", "--model", tiny_folder, *flags)
+    assert {"spearman", "pearson"} <= record["dev"].keys()
+
+
+def test_columns_that_a_model_does_not_read(tiny_folder, review_files, files, kbert, capsys, tmp_path):
+    train, dev = review_files
+    flags = ("--train", train, "--dev", dev, "--out", tmp_path / "run", "--epochs", 1, "--max-length", 16)
+    kbert("finetune", "classify", "--model", tiny_folder, *flags)
+    assert cli.main(["predict", str(tmp_path / "run"), files["embed"]]) == 2
+    assert "has a second text, which this model does not read" in capsys.readouterr().err
+    kbert("finetune", "tag", *common(tiny_folder, files["tag"], tmp_path / "tagger"), "--max-length", 16)
+    assert cli.main(["evaluate", str(tmp_path / "tagger"), files["tag"], "--text-column", "text"]) == 2
+    assert "is not read by columns that one can name" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def token_tagger(strategy):
     import kbert
     from kbert.config import ClassifyConfig
     from kbert.tasks.task import Task
-    from kbert.tasks.trainable import Examples
+    from kbert.tasks.task_model import Examples
 
     class TokenTagger(Task):
         """Four labels, of which -1 is none: one per token, so that a batch has any number of items."""
