@@ -51,7 +51,7 @@ class TaskModel(keras.Model):
         self.total_steps = 0  # of the run that `fit` has last been asked for, those before `initial_step` included
         self._recipe: dict[str, Any] | None = None
         self._parts = 1
-        self._frozen: list[keras.layers.Layer] = []
+        self._frozen = 0
 
     # === What the task is ===
 

@@ -84,9 +84,9 @@ class BertTextEmbedder(Task):
         return Examples(rows, self._cosines(y, len(first)), np.arange(len(first)))
 
     def _cosines(self, y: Any, pairs: int) -> np.ndarray:
-        """What the cosines of pairs are to be, float32 [pairs, 1]; [pairs, 0] where there are no scores."""
+        """What the cosines of pairs are to be, float32 [pairs, 1]; int32 where there are no scores."""
         if y is None:
-            return np.zeros((pairs, 0), np.float32)
+            return np.zeros((pairs, 1), np.int32)
         try:
             scores = np.asarray(y, np.float32)
         except (TypeError, ValueError):
@@ -106,7 +106,7 @@ class BertTextEmbedder(Task):
 
     def item_losses(self, y, y_pred):
         first, second = y_pred[:, 0], y_pred[:, 1]
-        if y.shape[-1]:  # known while the step is traced, which it is for each of the two anew
+        if y.dtype == tf.float32:  # a step is traced for each of the two anew
             return super().item_losses(y, tf.reduce_sum(first * second, axis=-1, keepdims=True))
         cosines = tf.matmul(first, second, transpose_b=True) * _SCALE  # [B, B]
         return keras.losses.sparse_categorical_crossentropy(tf.range(tf.shape(y)[0]), cosines, from_logits=True)

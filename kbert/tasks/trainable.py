@@ -62,11 +62,11 @@ class Trainable(TaskModel):
             self._compile(optimizer, loss, metrics, recipe, **options)
 
     def _compile(self, optimizer, loss, metrics, recipe, **options):
-        for layer in self._frozen:  # by an earlier recipe
-            layer.trainable = True
         layers = self.encoder.stack()
+        for layer in layers[: self._frozen]:  # by an earlier recipe
+            layer.trainable = True
         freeze(layers, recipe.frozen_layers)
-        self._frozen = layers[: recipe.frozen_layers]
+        self._frozen = recipe.frozen_layers
         self._recipe = None
         if isinstance(optimizer, str) and optimizer == "auto":
             schedule = LinearWarmupDecay(recipe.learning_rate, total_steps=1, warmup_steps=0)  # `fit` knows the steps

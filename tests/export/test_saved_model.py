@@ -89,7 +89,7 @@ def test_verifying_runs_the_loader_before_the_version_appears(model, tmp_path, m
     ((parent, content, inputs),) = seen
     assert parent == tmp_path / "mood"
     assert [path.name.startswith(".") for path in content] == [True]  # TF Serving looks for numbers only
-    assert inputs == {"text": ["", "An example, with 例子 in it."]}
+    assert inputs == {"text": ["", "An example, with 例子 in it. [MASK]"]}
     assert list((tmp_path / "mood").iterdir()) == []
 
 
