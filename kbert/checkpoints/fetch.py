@@ -35,6 +35,8 @@ _HUB_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 )
 
 

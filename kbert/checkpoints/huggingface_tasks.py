@@ -8,6 +8,7 @@ from typing import Any
 
 from kbert.config import AnswerConfig, BertConfig, ClassifyConfig, EmbedConfig, FillMaskConfig, TagConfig, TaskConfig
 from kbert.errors import InputError
+from kbert.files import read_json
 
 ARCHITECTURES = {
     ClassifyConfig.task: "BertForSequenceClassification",
@@ -88,12 +89,27 @@ def _fill_mask(keys: dict[str, Any], folder: Path, max_length: int) -> FillMaskC
     return FillMaskConfig(max_length=min(FillMaskConfig.max_length, max_length))
 
 
+def _embed(keys: dict[str, Any], folder: Path, max_length: int) -> EmbedConfig | None:
+    """The pooling that sentence-transformers keeps beside an encoder; None where there is none, or one unknown here."""
+    if not (folder / "1_Pooling" / "config.json").exists():
+        return None
+    modes = {name for name, chosen in read_json(folder / "1_Pooling" / "config.json").items() if chosen is True}
+    pooling = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    chosen = [pooling.get(mode) for mode in modes if mode.startswith("pooling_mode_")]
+    if len(chosen) != 1 or chosen[0] is None:
+        return None
+    lengths = folder / "sentence_bert_config.json"
+    longest = read_json(lengths).get("max_seq_length") if lengths.exists() else None
+    return EmbedConfig(pooling=chosen[0], max_length=min(longest or EmbedConfig.max_length, max_length))
+
+
 def _labels(keys: dict[str, Any]) -> tuple[str, ...]:
     names = keys.get("id2label") or {str(i): f"LABEL_{i}" for i in range(keys.get("num_labels", 2))}
     return tuple(names[key] for key in sorted(names, key=int))
 
 
-_READERS: dict[str, Callable[[dict[str, Any], Path, int], TaskConfig]] = {
+_READERS: dict[str, Callable[[dict[str, Any], Path, int], TaskConfig | None]] = {
+    "BertModel": _embed,
     "BertForSequenceClassification": _classify,
     "BertForTokenClassification": _tag,
     "BertForQuestionAnswering": _answer,

@@ -151,6 +151,7 @@ def _train(
     if best is None or not best.epoch:
         return resuming.history, resuming.history[-1]
     best.restore(model)
+    strategies.agree(strategy, "restored")  # all have read the folder, before one of them removes it
     return resuming.history, resuming.history[best.epoch - 1]
 
 

@@ -34,8 +34,11 @@ class AnswerMetrics(keras.callbacks.Callback):
         self.score = score
 
     def on_epoch_end(self, epoch, logs=None):
+        scores = self.score()
+        # Machines compute alone, and must not part over the last digit of a metric.
+        values = strategies.of_first_machine(self.model.distribute_strategy, list(map(float, scores.values())))
         # Keras hands one dict to all callbacks, in their order; its own stands last.
-        logs.update({f"val_{name}": float(value) for name, value in self.score().items()})
+        logs.update({f"val_{name}": value for name, value in zip(scores, values, strict=True)})
 
 
 class BestEpoch(keras.callbacks.Callback):
@@ -91,7 +94,7 @@ class BestEpoch(keras.callbacks.Callback):
         if self.metric not in (logs or {}):
             raise InputError(
                 f"there is no metric {self.metric!r} to tell the best epoch by (--best-metric): there are "
-                f"{', '.join(name.removeprefix('val_') for name in logs if name.startswith('val_'))}"
+                f"{', '.join(dict.fromkeys(name.removeprefix('val_') for name in logs))}"
             )
         value = float(logs[self.metric])
         # The best epoch itself comes again where the run was stopped before `Resuming` had kept it.

@@ -107,6 +107,16 @@ def agree(strategy: tf.distribute.Strategy, value: str) -> bool:
     return bool(tf.reduce_all(digests == digest))
 
 
+def of_first_machine(strategy: tf.distribute.Strategy, values: list[float]) -> list[float]:
+    """The numbers that the first machine passes, on all of them; each must call this at the same point."""
+    if strategy.cluster_resolver is None:
+        return values
+    import tensorflow as tf
+
+    gathered = strategy.gather(strategy.run(lambda: tf.constant([values], tf.float64)), axis=0)
+    return gathered[0].numpy().tolist()
+
+
 @contextlib.contextmanager
 def lost_machines_named(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Say in one line that another machine has gone: TensorFlow notices that within seconds.

@@ -13,7 +13,7 @@ import safetensors.numpy
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint, classifier_shapes, tensor_shapes
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config
-from kbert.config import ClassifyConfig, TokenizerConfig
+from kbert.config import ClassifyConfig, EmbedConfig, TokenizerConfig
 from kbert.errors import InputError
 
 
@@ -228,3 +228,19 @@ def test_pickled_weights_without_torch(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match="pip install torch"):
         huggingface.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("modes", "pooling"),
+    [({"cls_token": True}, "cls"), ({"mean_tokens": True, "cls_token": False}, "mean"), ({"max_tokens": True}, None)],
+)
+def test_a_folder_of_sentence_transformers_says_how_it_pools(folder, modes, pooling):
+    (folder / "1_Pooling").mkdir()
+    modes = {f"pooling_mode_{name}": chosen for name, chosen in modes.items()}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 12, **modes}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 23}))
+    config = json.loads((folder / "config.json").read_text())
+    del config["kbert"]
+    (folder / "config.json").write_text(json.dumps(config))
+    task = huggingface.read(folder, weights=False).task
+    assert task == (pooling and EmbedConfig(pooling=pooling, max_length=23))

@@ -35,12 +35,15 @@ def start(script: str, *args: object, **environment: str) -> subprocess.Popen:
     )
 
 
-def assert_same_weights(got, expected, atol=1e-5):
+def assert_same_weights(got, expected, atol=1e-5, idle=()):
+    """`idle` ends the names of weights that move nothing: their gradient is rounding, which Adam makes into steps."""
     assert set(got) == set(expected)
-    for name in expected:
+    compared = [name for name in expected if not name.endswith(tuple(idle))]
+    assert len(compared) == len(expected) - len(idle)
+    for name in compared:
         left, right = got[name], expected[name]
         if name.endswith("query_key_value/bias"):
-            # A bias of all keys moves no attention weight: its gradient is rounding alone, which Adam makes into steps.
+            # A bias of all keys moves no attention weight.
             left, right = np.delete(left, KEY_BIAS), np.delete(right, KEY_BIAS)
         np.testing.assert_allclose(left, right, rtol=0, atol=atol, err_msg=name)
 
@@ -84,7 +87,9 @@ def weights(runs, name):
     ],
 )
 def test_devices_and_accumulation_change_nothing(runs, name, one):
-    assert_same_weights(weights(runs, name), weights(runs, one))
+    # The places of an answer are told apart by a softmax over tokens, which what is added to all of them leaves alone.
+    idle = ("layer_1/feedforward/layer_norm/beta", "span/bias") if name.startswith("answer") else ()
+    assert_same_weights(weights(runs, name), weights(runs, one), idle=idle)
     got, expected = (json.loads((runs / f"{run}.json").read_text()) for run in (name, one))
     for metric in got:
         np.testing.assert_allclose(got[metric], expected[metric], atol=1e-5, err_msg=metric)

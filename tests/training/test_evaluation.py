@@ -113,7 +113,9 @@ def test_one_of_several_machines_writes(tmp_path):
 
 
 def test_a_metric_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="there is no metric 'val_f1' to tell the best epoch by: there are loss"):
+    with pytest.raises(
+        InputError, match=r"no metric 'val_f1' to tell the best epoch by \(--best-metric\): there are loss"
+    ):
         small_model().fit(X, Y, verbose=0, callbacks=[BestEpoch(tmp_path, "val_f1")])
 
 
