@@ -92,6 +92,12 @@ class TagScheme:
             _label_ids(letters, type_index, len(types), scheme),
         )
 
+    @property
+    def joins(self) -> np.ndarray:
+        """bool [C, C]: whether class j (second) goes on with the entity of class i (first)."""
+        same_type = self.type_index[:, None] == self.type_index[None, :]
+        return same_type & self.continues[None, :] & ~self.closes[:, None]
+
     def entity_starts(self, classes: np.ndarray, is_row_start: np.ndarray) -> np.ndarray:
         """Where entities begin in rows of classes; each reaches to the next beginning, "O" or end of the row.
 
@@ -102,10 +108,9 @@ class TagScheme:
         Returns:
             bool [U].
         """
-        types = np.where(classes >= 0, self.type_index[classes], -1)
-        before, type_before = np.roll(classes, 1), np.roll(types, 1)
-        goes_on = self.continues[classes] & ~self.closes[before] & (types == type_before) & ~is_row_start
-        return (types >= 0) & ~goes_on
+        before = np.roll(classes, 1)
+        goes_on = self.joins[before, classes] & (before >= 0) & ~is_row_start
+        return (classes >= 0) & (self.type_index[classes] >= 0) & ~goes_on
 
 
 def _scheme(tags: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which files a task reads, and the model that a fine-tuning run makes for them."""
+"""Which files a task reads, and which model answers it."""
 
 from __future__ import annotations
 

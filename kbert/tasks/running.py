@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints import presets
-from kbert.config import ClassifyConfig
+from kbert.config import ClassifyConfig, TaskConfig
 from kbert.data.readers import Columns
 from kbert.errors import InputError
 from kbert.metrics.report import class_table, confusion_table, mistakes_table
@@ -27,10 +28,14 @@ def load_task(preset: str) -> Task:
     Raises:
         InputError: there is no such preset, or it holds a bare encoder.
     """
+    return MODELS[_task_of(preset).task].from_preset(preset)  # type: ignore[attr-defined]
+
+
+def _task_of(preset: str) -> TaskConfig:
     task = presets.load(preset, weights=False).task
     if task is None:
         raise InputError(f"{preset} holds an encoder without a head: fine-tune it first (kbert finetune)")
-    return MODELS[task.task].from_preset(preset)  # type: ignore[attr-defined]
+    return task
 
 
 def evaluate_file(
@@ -49,10 +54,10 @@ def evaluate_file(
     loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
     if (known := model.known_labels()) is not None and loaded.records is not None:
         loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
-    _, x = _columns(loaded, model.training_names, model)
-    metrics = model.evaluate(x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
+    loaded = _as_read(loaded, model.training_names, model)
+    metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     if show:
-        show(_report(model, x, loaded, batch_size))
+        show(_report(model, loaded, batch_size))
     return {
         **{name: float(value) for name, value in sorted(metrics.items())},
         "examples": len(loaded),
@@ -60,8 +65,8 @@ def evaluate_file(
     }
 
 
-def _report(model: Task, x: Any, loaded: Loaded, batch_size: int) -> str:
-    classes, rows = model.judgements(model.answers_to_score(x, batch_size), loaded.y)
+def _report(model: Task, loaded: Loaded, batch_size: int) -> str:
+    classes, rows = model.judgements(model.answers_to_score(loaded.x, batch_size), loaded.y)
     texts = [dict(zip(loaded.columns, row, strict=True)) for row in zip(*loaded.columns.values(), strict=True)]
     parts = ["## Per class\n", class_table(classes)] if classes else []
     if classes and "confusion_matrix" in classes:
@@ -79,8 +84,7 @@ def predict_file(
     make_engine: Callable[[Task], Engine] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
-    task = presets.load(preset, weights=False).task
-    parts = files_of(task, columns).texts(file, skip_bad_lines) if task else iter(())
+    parts = files_of(_task_of(preset), columns).texts(file, skip_bad_lines)
     first = list(itertools.islice(parts, 1))  # before the model is loaded, so that a wrong file is known at once
     model = load_task(preset)
     engine = make_engine(model) if make_engine else None
@@ -91,14 +95,14 @@ def predict_file(
 
 
 def _answers(model: Task, part: Loaded, batch_size: int, engine: Engine | None) -> Iterator[dict[str, Any]]:
-    columns, x = _columns(part, model.input_names, model)
-    answers = model.predict(x, batch_size=batch_size, engine=engine, verbose=1)
+    part = _as_read(part, model.input_names, model)
+    answers = model.predict(part.x, batch_size=batch_size, engine=engine, verbose=1)
     for i, answer in enumerate(model.answer_rows(answers)):
-        yield {name: texts[i] for name, texts in columns.items()} | answer
+        yield {name: texts[i] for name, texts in part.columns.items()} | answer
 
 
-def _columns(part: Loaded, names: Sequence[str], model: Task) -> tuple[dict[str, list[str]], Any]:
-    """The texts that a model reads, by name and as it takes them."""
+def _as_read(part: Loaded, names: Sequence[str], model: Task) -> Loaded:
+    """The file with those texts alone that a model reads."""
     if "text_pair" in names and "text_pair" not in part.columns:
         raise InputError(
             f"{part.path} has no second text, which this model reads: give a file with columns, and name it with "
@@ -106,6 +110,4 @@ def _columns(part: Loaded, names: Sequence[str], model: Task) -> tuple[dict[str,
         )
     if isinstance(model.task, ClassifyConfig) and set(part.columns) > set(names):
         raise InputError(f"{part.path} has a second text, which this model does not read: leave that column away")
-    columns = {name: part.columns[name] for name in names}
-    x = tuple(columns.values())
-    return columns, x if len(x) > 1 else x[0]
+    return dataclasses.replace(part, columns={name: part.columns[name] for name in names})

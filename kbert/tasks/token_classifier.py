@@ -160,13 +160,10 @@ class BertTokenClassifier(Task):
         logits = rows.to_tensor(shape=[None, None, len(self.task.labels)])  # [B, L, C], L the most words of a text
         mask = tf.sequence_mask(lengths, tf.shape(logits, tf.int64)[1])
         tags, probabilities = self._decode(logits, mask)
-        joins = (
-            (self.scheme.type_index[:, None] == self.scheme.type_index[None, :])
-            & self.scheme.continues[None, :]
-            & ~self.scheme.closes[:, None]
-        )
         types = [self.scheme.types[i] if i >= 0 else "" for i in self.scheme.type_index]
-        return entities(text, units, tf.boolean_mask(tags, mask), tf.boolean_mask(probabilities, mask), joins, types)
+        return entities(
+            text, units, tf.boolean_mask(tags, mask), tf.boolean_mask(probabilities, mask), self.scheme.joins, types
+        )
 
     def _decode(self, logits: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The best tags int32 [B, L] that the scheme allows, and their probabilities float32 [B, L]."""

@@ -9,34 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tasks.examples import ANSWERS, ENTITIES, QUESTIONS, TAGS, TEXTS
 
 import kbert
 from kbert.config import FillMaskConfig
 from kbert.errors import InputError
-
-TEXTS = ["good film", "the plot was bad , not fine", "very dull", "我爱电影 good film"] * 4
-ENTITIES = [[(5, 9, "THING")], [(4, 8, "THING"), (13, 16, "MOOD")], [(5, 9, "MOOD")], [(2, 4, "THING")]] * 4
-TAGS = ["O", "B-MOOD", "I-MOOD", "B-THING", "I-THING"]
-QUESTIONS = ["good", "bad", "dull", "film"] * 4
-ANSWERS = [[("film", 5)], [("plot", 4)], [("very", 0)], [("电影", 2), ("film", 10)]] * 4
-
-
-@pytest.fixture
-def tagger(steady_folder):
-    keras.utils.set_random_seed(1)
-    return kbert.BertTokenClassifier.from_preset(str(steady_folder), TAGS, max_length=16)
-
-
-@pytest.fixture
-def answerer(steady_folder):
-    keras.utils.set_random_seed(1)
-    return kbert.BertQuestionAnswerer.from_preset(str(steady_folder), max_length=16)
-
-
-@pytest.fixture
-def embedder(steady_folder):
-    keras.utils.set_random_seed(1)
-    return kbert.BertTextEmbedder.from_preset(str(steady_folder), max_length=16)
 
 
 @pytest.fixture
