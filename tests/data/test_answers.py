@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from kbert.data.answers import Answer, read_answers
 from kbert.errors import InputError
 
-DATA = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CONTEXT = "Ann met 😀 Bob. Bob met Ann."
 
 
@@ -162,10 +159,8 @@ def test_other_names(tmp_path):
         ("cmrc2018/cmrc2018_trial.json", 1000, 1000, 5, 0, 2),  # two questions are empty
     ],
 )
-def test_published_files(file, questions, answers, moved, absent, skipped):
-    if not (DATA / file).exists():
-        pytest.skip(f"{file} is not there: set KBERT_TEST_DATA to a folder that holds it")
-    records = read_answers(DATA / file, skip_bad_lines=True)
+def test_published_files(real_data, file, questions, answers, moved, absent, skipped):
+    records = read_answers(real_data(file), skip_bad_lines=True)
     assert (len(records), sum(map(len, records.answers))) == (questions, answers)
     assert (records.moved, records.absent, records.skipped) == (moved, absent, skipped)
     for context, found in zip(records.contexts, records.answers, strict=True):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -150,11 +148,8 @@ def test_bad_columns_of_labels(tmp_path):
         read_texts(path, labels="number")
 
 
-def test_scores_of_sts_b():
-    path = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "stsb" / "dev.tsv"
-    if not path.exists():
-        pytest.skip("STS-B is not there: set KBERT_TEST_DATA to a folder that holds stsb/dev.tsv")
-    records = read_texts(path, labels="number")
+def test_scores_of_sts_b(real_data):
+    records = read_texts(real_data("stsb/dev.tsv"), labels="number")
     assert (len(records), records.skipped, len(records.pairs)) == (1500, 0, 1500)
     assert sum(records.labels) / 1500 == pytest.approx(2.36, abs=0.005)
 

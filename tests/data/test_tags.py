@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from kbert.data.schemes import Span
 from kbert.data.tags import read_tags
 from kbert.errors import InputError
-
-DATA = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def write(folder, name, text):
@@ -213,10 +209,8 @@ def test_labels_that_are_not_known(tmp_path):
         ("cluener/dev.json", 1343, 3072, None, 0),
     ],
 )
-def test_published_files(file, records, entities, scheme, repaired):
-    if not (DATA / file).exists():
-        pytest.skip(f"{file} is not there: set KBERT_TEST_DATA to a folder that holds it")
-    found = read_tags(DATA / file)
+def test_published_files(real_data, file, records, entities, scheme, repaired):
+    found = read_tags(real_data(file))
     assert (len(found), found.scheme, found.repaired, found.skipped) == (records, scheme, repaired, 0)
     counts = Counter(span.label for spans in found.spans for span in spans)
     assert entities in (counts, counts.total())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from kbert.metrics.correlation import correlation_metrics
 from kbert.metrics.entities import entities_of_tags, entity_report, tag_metrics
 
 pytestmark = pytest.mark.parity
-DATA = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NAMES = list("abcdefg")
 
 
@@ -131,20 +128,18 @@ def test_random_tags_as_seqeval(scheme):
         assert_tags_as_seqeval(rows[start : start + 100], predicted[start : start + 100], scheme)
 
 
-def rows_of_conll():
-    if not (DATA / "conll2003" / "eng.testb").exists():
-        pytest.skip("CoNLL-2003 is not there: set KBERT_TEST_DATA to a folder that holds conll2003/eng.testb")
-    blocks = (DATA / "conll2003" / "eng.testb").read_text(encoding="utf8").split("\n\n")
+def rows_of_conll(path):
+    blocks = path.read_text(encoding="utf8").split("\n\n")
     rows = [[line.split()[-1] for line in block.splitlines() if line.strip()] for block in blocks]
     return [row for row in rows if row]
 
 
 @pytest.mark.parametrize("scheme", [None, "IOB1", "IOB2"])
-def test_real_tags_as_seqeval(scheme):
+def test_real_tags_as_seqeval(scheme, real_data):
     """CoNLL-2003's own tags (IOB1), some of them exchanged."""
     pytest.importorskip("seqeval")
     rng = random.Random(1)
-    true = rows_of_conll()
+    true = rows_of_conll(real_data("conll2003/eng.testb"))
     kinds = sorted({tag for row in true for tag in row})
     predicted = [[tag if rng.random() < 0.9 else rng.choice(kinds) for tag in row] for row in true]
     for row in true + predicted:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,16 +16,12 @@ torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity`")
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-DATA = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SENTENCES = 256
 
 
 @pytest.fixture(scope="module")
-def sentences():
-    path = DATA / "sst2" / "dev.tsv"
-    if not path.exists():
-        pytest.skip("SST-2 is not there: set KBERT_TEST_DATA to a folder that holds sst2/dev.tsv")
-    return read_texts(path).texts[:SENTENCES]
+def sentences(real_data):
+    return read_texts(real_data("sst2/dev.tsv")).texts[:SENTENCES]
 
 
 @pytest.fixture(scope="module")

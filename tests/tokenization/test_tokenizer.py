@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 import random
 import time
 from pathlib import Path
@@ -30,7 +29,6 @@ VOCABULARY = list(dict.fromkeys([*SPECIAL, *CHARACTERS, *("##" + c for c in CHAR
 # TF Serving has it since 2.13. It asks ICU for white space and punctuation, but meets no character that versions class
 # differently.
 ALLOWED_TEXT_OPS = {"FastWordpieceTokenizeWithOffsets"}
-DATA = Path(os.environ.get("KBERT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -142,19 +140,16 @@ def test_a_vocabulary_without_suffixes_and_mask():
     assert_no_difference(tokenizer, reference_tokenizer(vocabulary, TokenizerConfig()), ["a ab 中 # ##a", "aa"])
 
 
-def lines(path: str) -> list[str]:
-    with (
-        gzip.open(DATA / path, "rt", "utf-8") if path.endswith(".gz") else (DATA / path).open(encoding="utf-8") as file
-    ):
+def lines(path: Path) -> list[str]:
+    with gzip.open(path, "rt", "utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         return list(itertools.islice(file, 700))
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="KBERT_TEST_DATA names no folder of public datasets")
 @pytest.mark.parametrize(
     "path", ["sst2/dev.tsv", "chnsenticorp/dev.tsv", "wikitext2/valid.txt", "zh_peoples_daily_199801/199801.txt.gz"]
 )
-def test_lines_of_public_texts(pair, path):
-    assert_no_difference(*pair, lines(path))
+def test_lines_of_public_texts(pair, real_data, path):
+    assert_no_difference(*pair, lines(real_data(path)))
 
 
 # === Properties ===
