@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.data.batching import mapped_ahead
 from kbert.errors import InputError
 
 
@@ -115,4 +116,4 @@ def prepared(
             weights.append(tf.gather(tf.constant(class_weight), y))
         return features(*columns), y, *([tf.reduce_prod(tf.stack(weights), 0)] if weights else [])
 
-    return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return mapped_ahead(dataset, prepare)

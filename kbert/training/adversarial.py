@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from kbert.errors import InputError
-from kbert.training.optimizers import handle
+from kbert.training.optimizers import Gradient, dense, handle
 from kbert.training.steps import Batch
 
 
@@ -34,8 +34,8 @@ class FGM:
             raise InputError(f"FGM: epsilon must be more than 0. Received: {epsilon}")
         self.table, self.epsilon = table, epsilon
 
-    def __call__(self, batch: Batch) -> list[tf.Tensor | None]:
-        gradients = batch.gradients()
+    def __call__(self, batch: Batch) -> list[Gradient]:
+        gradients = [dense(gradient) for gradient in batch.gradients()]
         pairs = zip(batch.variables, gradients, strict=True)
         gradient = next((g for variable, g in pairs if variable is self.table), None)
         if gradient is None:
@@ -43,7 +43,7 @@ class FGM:
         before = tf.identity(self.table.value)
         move = tf.math.divide_no_nan(self.epsilon * gradient, tf.norm(gradient))
         self._set(before + move)
-        moved = batch.gradients(counted=False)
+        moved = [dense(gradient) for gradient in batch.gradients(counted=False)]
         self._set(before)
         return [None if g is None else g + m for g, m in zip(gradients, moved, strict=True)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,18 @@ from keras import ops
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 """Last parts of the paths of weights that weight decay leaves alone (Devlin et al. 2018, appendix A.2)."""
+
+
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
+"""Of one weight: None where the loss does not depend on it; the rows of a table that are not 0, each of them once."""
+
+
+def dense(gradient: Gradient) -> tf.Tensor | None:
+    """A gradient with all rows."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    shape = tf.cast(gradient.dense_shape, gradient.indices.dtype)
+    return tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -51,7 +63,8 @@ class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW for gradients that the training step has summed over the replicas of a strategy.
 
     Keras' own sums them inside, after it has clipped what each replica has; this one clips the sum. And it updates a
-    weight and both its moments in one pass over memory where Keras takes ten.
+    weight and both its moments in one pass over memory where Keras takes ten. The gradient of a table may be rows
+    (tf.IndexedSlices), each of them once; the other rows are then updated with a gradient of 0.
 
     Args:
         *args: as in `keras.optimizers.AdamW`.
@@ -72,9 +85,23 @@ class AdamW(keras.optimizers.AdamW):
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars
 
+    def _clip_gradients(self, grads):
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        squares = tf.add_n([tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in values]) * 2
+        norm = tf.sqrt(squares)
+        # As Keras has it: where one gradient is not finite, none is a number.
+        scale = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm) + (norm - norm)
+        scaled = [v * tf.cast(scale, v.dtype) for v in values]
+        return [
+            tf.IndexedSlices(v, g.indices, g.dense_shape) if isinstance(g, tf.IndexedSlices) else v
+            for g, v in zip(grads, scaled, strict=True)
+        ]
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        dtype = variable.dtype
+        gradient, dtype = dense(gradient), variable.dtype
         factor = self.rate_factors.get(self._trainable_variables[index].path, 1.0)
         learning_rate = tf.cast(learning_rate, dtype) * factor
         if self.weight_decay and self._use_weight_decay(variable):

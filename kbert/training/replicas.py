@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from kbert.errors import InputError
-from kbert.training.optimizers import AdamW
+from kbert.training.optimizers import AdamW, Gradient, dense
 
 _SEED_STRIDE = 1_000_003  # between the dropout seeds of two replicas
 
@@ -26,30 +26,34 @@ def summed(values: Any) -> Any:
     return values if context.num_replicas_in_sync == 1 else context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def summed_present(values: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """As `summed`, for a list with gaps."""
-    present = iter(summed([value for value in values if value is not None]))
-    return [None if value is None else next(present) for value in values]
+def summed_gradients(gradients: Sequence[Gradient]) -> list[Gradient]:
+    """As `summed`; dense where there are several replicas."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return list(gradients)
+    present = iter(summed([dense(gradient) for gradient in gradients if gradient is not None]))
+    return [None if gradient is None else next(present) for gradient in gradients]
 
 
-def gradients(tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable]) -> list[tf.Tensor | None]:
-    """Dense gradients; None where the loss does not depend on a variable.
+def gradients(tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable]) -> list[Gradient]:
+    """The gradients of a loss.
 
     A table's gradient comes as rows, the same row many times over. Norms and squares must be taken of their sum, which
-    Keras' optimizers do not do.
+    Keras' optimizers do not do. Not to spread the rows over a table of zeros yet spares passes over all of it.
     """
-    return [_dense(gradient) for gradient in tape.gradient(loss, list(variables))]
+    return [_rows_once(gradient) for gradient in tape.gradient(loss, list(variables))]
 
 
-def _dense(gradient: tf.Tensor | tf.IndexedSlices | None) -> tf.Tensor | None:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, gradient.dense_shape[0])
-    return gradient
+def _rows_once(gradient: Gradient) -> Gradient:
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    indices, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(indices))
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
 def accumulated(
-    gradients_of: Callable[[Any], list[tf.Tensor | None]], batch: Any, parts: int, variables: Sequence[keras.Variable]
-) -> list[tf.Tensor | None]:
+    gradients_of: Callable[[Any], list[Gradient]], batch: Any, parts: int, variables: Sequence[keras.Variable]
+) -> list[Gradient]:
     """The sum of the gradients of the parts of a batch, one after another, so that memory holds one part at a time.
 
     Args:
@@ -67,7 +71,7 @@ def accumulated(
         part = tf.nest.map_structure(lambda rows: rows[i * size : (i + 1) * size], batch)
         new = gradients_of(part)
         connected[:] = [gradient is not None for gradient in new]
-        return i + 1, [s if gradient is None else s + gradient for s, gradient in zip(sums, new, strict=True)]
+        return i + 1, [s if gradient is None else s + dense(gradient) for s, gradient in zip(sums, new, strict=True)]
 
     zeros = [tf.zeros(v.shape, v.dtype) for v in variables]
     _, sums = tf.while_loop(lambda i, _: i < parts, add, (tf.constant(0), zeros), parallel_iterations=1)
@@ -75,13 +79,15 @@ def accumulated(
 
 
 def apply_gradients(
-    optimizer: keras.optimizers.Optimizer, gradients: Sequence[tf.Tensor | None], variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
 ) -> None:
     """One step of the optimizer with gradients that are summed over the replicas already.
 
     Weights that the loss does not depend on (None) stay as they are, without decay.
     """
     pairs = [(gradient, v) for gradient, v in zip(gradients, variables, strict=True) if gradient is not None]
+    if not isinstance(optimizer, AdamW):
+        pairs = [(dense(gradient), v) for gradient, v in pairs]
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas > 1 and not isinstance(inner_optimizer(optimizer), AdamW):
         # Keras' own optimizers sum once more.

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kbert.errors import InputError
 from kbert.training import replicas
+from kbert.training.optimizers import Gradient
 
 
 class ItemModel(Protocol):
@@ -53,7 +54,7 @@ class Batch:
         _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._total = replicas.summed(tf.reduce_sum(model.item_weights(y, sample_weight)))
 
-    def gradients(self, counted: bool = True) -> list[tf.Tensor | None]:
+    def gradients(self, counted: bool = True) -> list[Gradient]:
         """The gradients of the loss of the whole batch, on all replicas, one for each of `variables`.
 
         Args:
@@ -72,10 +73,10 @@ class Batch:
             return replicas.gradients(tape, loss, self.variables)
 
         found = replicas.accumulated(of_part, self.data, self.parts, self.variables)
-        return replicas.summed_present(found)
+        return replicas.summed_gradients(found)
 
 
-Gradients = Callable[[Batch], list[tf.Tensor | None]]
+Gradients = Callable[[Batch], list[Gradient]]
 """Of a batch: what the optimizer is to apply, the same on all replicas."""
 
 
