@@ -1,0 +1,314 @@
+"""What the client does when a server is away, full, slow or not ready, against servers that are so on purpose."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from kbert.errors import InputError
+from kbert.serving import retries
+from kbert.serving.client import Client
+from kbert.serving.retries import Deadline, Unavailable, retrying
+
+SECONDS = 0.2
+
+
+class Script:
+    """What a server answers, one entry for each request: a status, "hang", or "ok" (also after the last entry)."""
+
+    def __init__(self, *entries):
+        self.entries = list(entries)
+        self.requests = []
+        self._lock = threading.Lock()
+
+    def next(self, request):
+        with self._lock:
+            self.requests.append(request)
+            return self.entries.pop(0) if self.entries else "ok"
+
+
+class FakeGrpc(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, script):
+        self.script = script
+
+    def follow(self, request, context):
+        entry = self.script.next(request)
+        if entry == "hang":
+            time.sleep(4 * SECONDS)
+        elif entry != "ok":
+            context.abort(grpc.StatusCode[entry], "on purpose")
+
+    def Predict(self, request, context):
+        self.follow(request, context)
+        response = predict_pb2.PredictResponse()
+        response.outputs["score"].CopyFrom(tf.make_tensor_proto(np.float32([0.5])))
+        return response
+
+    def GetModelStatus(self, request, context):
+        self.follow(request, context)
+        response = get_model_status_pb2.GetModelStatusResponse()
+        response.model_version_status.add(version=3, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+        return response
+
+    def GetModelMetadata(self, request, context):
+        self.follow(request, context)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(get_model_metadata_pb2.SignatureDefMap())
+        return response
+
+
+HTTP_CODES = {
+    "UNAVAILABLE": 503,
+    "RESOURCE_EXHAUSTED": 429,
+    "NOT_FOUND": 404,
+    "INTERNAL": 500,
+    "DEADLINE_EXCEEDED": 504,
+    "proxy": 502,
+}
+
+
+class FakeRest(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        entry = self.server.script.next(self.path)
+        if entry == "hang":
+            time.sleep(4 * SECONDS)
+        if entry in ("hang", "lost"):
+            self.close_connection = True
+            return
+        info = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [], "unknown_rank": True}}
+        answer = {
+            "model_version_status": [{"version": "3", "state": "AVAILABLE"}],
+            "metadata": {
+                "signature_def": {"signature_def": {"serving_default": {"inputs": {}, "outputs": {"score": info}}}}
+            },
+            "outputs": [0.5],
+        }
+        code = HTTP_CODES.get(entry, 200)
+        body = b"" if code == 502 else json.dumps(answer if code == 200 else {"error": "on purpose"}).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def grpc_server():
+    servers = []
+
+    def start(*entries):
+        script = Script(*entries)
+        server = grpc.server(ThreadPoolExecutor(4))
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(FakeGrpc(script), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(FakeGrpc(script), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}", script
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def rest_server():
+    servers = []
+
+    def start(*entries):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), FakeRest)
+        server.script = Script(*entries)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}", server.script
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def start(request):
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+
+
+def test_a_server_that_is_unavailable_twice_is_asked_three_times(start):
+    target, script = start("UNAVAILABLE", "UNAVAILABLE")
+    with Client(target) as client:
+        assert client.status("mood") == {3: "AVAILABLE"}
+    assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize("entry", ["proxy", "lost"])
+def test_rest_tries_again_what_a_proxy_or_a_dying_server_answers(rest_server, entry):
+    target, script = rest_server(entry, entry)
+    with Client(target) as client:
+        assert client.status("mood") == {3: "AVAILABLE"}
+    assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_retries_run_out(start, attempts):
+    target, script = start(*["UNAVAILABLE"] * 9)
+    with Client(target, retries=attempts - 1) as client, pytest.raises(ConnectionError, match=target):
+        client.status("mood")
+    assert len(script.requests) == attempts
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ("RESOURCE_EXHAUSTED", RuntimeError),
+        ("INTERNAL", RuntimeError),
+        ("NOT_FOUND", InputError),
+        ("DEADLINE_EXCEEDED", ConnectionError),
+        ("hang", ConnectionError),
+    ],
+)
+def test_nothing_else_is_tried_again(start, entry, error):
+    target, script = start(entry)
+    with Client(target, timeout=SECONDS if entry == "hang" else 10) as client, pytest.raises(error):
+        client.status("mood")
+    assert len(script.requests) == 1
+
+
+def test_the_deadline_holds_for_all_attempts_together(start, monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.1)
+    target, script = start(*["UNAVAILABLE"] * 100)
+    with Client(target, timeout=0.5, retries=99) as client:
+        before = time.monotonic()
+        with pytest.raises(ConnectionError):
+            client.status("mood")
+        assert time.monotonic() - before < 0.8
+    assert 1 < len(script.requests) < 9
+
+
+def test_the_attempt_after_a_failed_one_gets_what_is_left(start, monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.3)
+    target, script = start("UNAVAILABLE", "hang")
+    with Client(target, timeout=0.6) as client:
+        before = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"within 0.6 s|answers at|available"):
+            client.status("mood")
+        assert time.monotonic() - before < 0.75
+    assert len(script.requests) <= 2
+
+
+def test_a_server_that_starts_meanwhile_is_found():
+    """The channel has to try the port again within the client's own pauses, not after gRPC's second."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = grpc.server(ThreadPoolExecutor(2))
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(FakeGrpc(Script()), server)
+
+    def later():
+        time.sleep(0.3)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    with Client(f"127.0.0.1:{port}", timeout=10, retries=8) as client:
+        assert client.status("mood") == {3: "AVAILABLE"}
+    thread.join()
+    server.stop(None).wait()
+
+
+def test_pauses_double_up_to_a_limit_and_are_spread(monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.1)
+    pauses = []
+    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+
+    def fail():
+        raise Unavailable("away")
+
+    for _ in range(20):
+        with pytest.raises(Unavailable):
+            retrying(fail, 8, Deadline(1000))
+    for number in range(8):
+        nominal = min(2.0, 0.1 * 2**number)
+        same = pauses[number::8]
+        assert all(0.5 * nominal <= pause <= 1.5 * nominal for pause in same)
+        assert max(same) - min(same) > 0.2 * nominal
+
+
+def test_a_version_and_a_label_reach_the_server(grpc_server, rest_server):
+    target, script = grpc_server()
+    with Client(target) as client:
+        client.predict("mood", {"text": ["a"]}, label="canary")
+        client.predict("mood", {"text": ["a"]}, version=7)
+        client.predict("mood", {"text": ["a"]})
+        client.metadata("mood", label="stable")
+    specs = [request.model_spec for request in script.requests]
+    assert [spec.version_label for spec in specs] == ["canary", "", "", "stable"]
+    assert [spec.HasField("version") and spec.version.value for spec in specs] == [False, 7, False, False]
+    target, script = rest_server()
+    with Client(target) as client:
+        assert client.predict("mood", {}, label="can/ary")["score"].tolist() == [0.5]
+        client.predict("mood", {}, version=7)
+    assert script.requests == [
+        "/v1/models/mood/labels/can%2Fary/metadata",
+        "/v1/models/mood/labels/can%2Fary:predict",
+        "/v1/models/mood/versions/7/metadata",
+        "/v1/models/mood/versions/7:predict",
+    ]
+    with Client(target) as client, pytest.raises(InputError, match="not both"):
+        client.predict("mood", {}, version=7, label="stable")
+
+
+def test_rest_connections_are_kept_and_shared_by_threads(rest_server):
+    target, script = rest_server()
+    with Client(target) as client, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.status("mood"), range(40)))
+        assert answers == [{3: "AVAILABLE"}] * 40
+        assert 1 <= len(client._transport._idle) <= 4
+    assert len(script.requests) == 40
+    assert not client._transport._idle
+
+
+def test_wait_until_ready(start, monkeypatch):
+    monkeypatch.setattr("kbert.serving.client.READY_POLL_SECONDS", 0.02)
+    target, script = start("UNAVAILABLE", "NOT_FOUND", "NOT_FOUND")
+    with Client(target) as client:
+        client.wait_until_ready("mood", timeout=10)
+    assert len(script.requests) == 4
+
+
+def test_waiting_ends_and_says_why(start, monkeypatch):
+    monkeypatch.setattr("kbert.serving.client.READY_POLL_SECONDS", 0.02)
+    target, script = start(*["NOT_FOUND"] * 1000)
+    with Client(target) as client, pytest.raises(ConnectionError, match=r"'mood' is not ready after 0.3 s: .*purpose"):
+        client.wait_until_ready("mood", timeout=0.3)
+    assert 2 < len(script.requests) < 16
