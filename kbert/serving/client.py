@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -222,8 +223,10 @@ def _read_pem(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"`root_certificates` cannot be read: {path} ({error.strerror})") from error
-    if b"-----BEGIN CERTIFICATE-----" not in content:
-        raise InputError(f"`root_certificates` must be a PEM file of certificates. Received: {path}")
+    try:
+        ssl.create_default_context(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise InputError(f"`root_certificates` must be a PEM file of certificates. Received: {path}") from error
     return content
 
 

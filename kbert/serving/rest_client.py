@@ -45,7 +45,7 @@ class RestTransport:
         self._path = parts.path.rstrip("/")
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
-            authorities = root_certificates.decode("ascii", "replace") if root_certificates is not None else None
+            authorities = None if root_certificates is None else root_certificates.decode("ascii")
             self._tls = ssl.create_default_context(cadata=authorities)
         self._idle: deque[http.client.HTTPConnection] = deque()
 
