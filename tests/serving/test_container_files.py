@@ -78,7 +78,7 @@ def test_compose_fits_its_specification():
     schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text(encoding="utf-8"))
     jsonschema.validate(COMPOSE, schema)
     wrong = {**COMPOSE, "services": {"a": {"image": "b", "profile": ["cpu"]}}}
-    with pytest.raises(jsonschema.ValidationError, match="'profile' was unexpected"):
+    with pytest.raises(jsonschema.ValidationError, match="'profile'"):
         jsonschema.validate(wrong, schema)
 
 
@@ -152,8 +152,26 @@ def test_readme_gets(server):
     assert "serving_default" in answers[1]["metadata"]["signature_def"]["signature_def"]
 
 
-def test_readme_python(server, capsys):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("program", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_readme_python(server, capsys, program):
     assert "localhost:8500" in program
     exec(program.replace("localhost:8500", f"127.0.0.1:{server.grpc_port}"), {})
     assert f"# {capsys.readouterr().out}" == program.splitlines(keepends=True)[-1]
+
+
+def test_readme_names_every_file():
+    files = {path for path in FOLDER.rglob("*") if path.is_file() and "node_modules" not in path.parts}
+    for path in files:
+        if path.name not in ("README.md", ".gitignore") and path.parent.name != "certificates":
+            places = [path.relative_to(FOLDER), *path.relative_to(FOLDER).parents]
+            assert any(str(place) in README for place in places[:-1]), path
+
+
+def test_readme_canary_is_a_models_config():
+    """The lines of the first step, in the place of those of models.config."""
+    ((lines),) = re.findall(r"   ```\n(   model_version_policy.*?)   ```", README, re.DOTALL)
+    text = f'model_config_list {{ config {{ name: "a" base_path: "/a" {lines} }} }}'
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert list(model.model_version_policy.specific.versions) == [1, 2]
+    assert dict(model.version_labels) == {"stable": 1, "canary": 1}
