@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +14,7 @@ from kbert.serving.batches import cut, join
 from kbert.serving.calls import ModelChoice
 from kbert.serving.json_format import DTYPES, to_plain
 from kbert.serving.retries import Deadline, Unavailable, retrying
+from kbert.serving.tls import PemFile, Tls
 
 if TYPE_CHECKING:
     from kbert.serving.grpc_client import GrpcTransport
@@ -41,6 +39,8 @@ class Client:
             only burden a slow server once more.
         root_certificates: PEM file of the authorities to trust, for a server whose certificate the public ones have
             not signed. By gRPC it asks for TLS, whether or not `target` does.
+        client_certificate: PEM file of a key (without a password) and its certificates, for a server that lets in
+            only clients whom it knows. By gRPC it asks for TLS as well.
 
     Raises:
         InputError: from every method, if the server finds the request wrong; its own message is passed on.
@@ -53,12 +53,12 @@ class Client:
         timeout: float = 10.0,
         *,
         retries: int = 3,
-        root_certificates: str | os.PathLike[str] | None = None,
+        root_certificates: PemFile = None,
+        client_certificate: PemFile = None,
     ):
-        self._target = target
         self._timeout = timeout
         self._retries = retries
-        self._transport = _transport(target, None if root_certificates is None else _read_pem(Path(root_certificates)))
+        self._transport = _transport(target, root_certificates, client_certificate)
 
     def predict(
         self,
@@ -200,14 +200,17 @@ class Client:
         return retrying(lambda: attempt(deadline), self._retries, deadline)
 
 
-def _transport(target: str, root_certificates: bytes | None) -> GrpcTransport | RestTransport:
+def _transport(target: str, root_certificates: PemFile, client_certificate: PemFile) -> GrpcTransport | RestTransport:
     scheme, separator, address = target.rpartition("://")
-    if scheme == "http" and root_certificates is not None:
-        raise InputError(f"`root_certificates` is for TLS: begin the target with https://. Received: {target!r}")
+    tls = None
+    if scheme in ("https", "grpcs") or root_certificates is not None or client_certificate is not None:
+        tls = Tls(root_certificates, client_certificate)
+    if scheme == "http" and tls is not None:
+        raise InputError(f"certificates are for TLS: begin the target with https://. Received: {target!r}")
     if scheme in ("http", "https"):
         from kbert.serving.rest_client import RestTransport
 
-        return RestTransport(target, root_certificates)
+        return RestTransport(target, tls)
     if scheme not in ("", "grpcs") or (separator and not scheme) or not address.rpartition(":")[2].isdecimal():
         raise InputError(
             'Client: `target` must be "HOST:PORT" or "http://HOST:PORT", or with TLS "grpcs://HOST:PORT" or '
@@ -215,19 +218,7 @@ def _transport(target: str, root_certificates: bytes | None) -> GrpcTransport | 
         )
     from kbert.serving.grpc_client import GrpcTransport
 
-    return GrpcTransport(address, scheme == "grpcs" or root_certificates is not None, root_certificates)
-
-
-def _read_pem(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"`root_certificates` cannot be read: {path} ({error.strerror})") from error
-    try:
-        ssl.create_default_context(cadata=content.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise InputError(f"`root_certificates` must be a PEM file of certificates. Received: {path}") from error
-    return content
+    return GrpcTransport(address, tls)
 
 
 def _choice(name: str, version: int | None, label: str | None) -> ModelChoice:

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 from kbert.errors import InputError
 from kbert.serving.calls import ModelChoice, one_line
 from kbert.serving.retries import Deadline, Unavailable
+from kbert.serving.tls import Tls
 
 WRONG_REQUEST = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,19 +50,21 @@ class GrpcTransport:
 
     Args:
         address: "HOST:PORT".
-        tls: encrypt, and check the server's certificate.
-        root_certificates: PEM of the authorities to trust; None: those that gRPC brings along.
+        tls: None: without; gRPC brings its own list of public authorities.
     """
 
-    def __init__(self, address: str, tls: bool, root_certificates: bytes | None):
+    def __init__(self, address: str, tls: Tls | None):
         self._address = address
         options = list(OPTIONS)
         if address.rpartition(":")[0] in ("localhost", "127.0.0.1"):
             options.append(("grpc.enable_http_proxy", 0))  # no proxy leads to this machine itself
-        if tls:
-            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates), options)
-        else:
+        if tls is None:
             self._channel = grpc.insecure_channel(address, options)
+        else:
+            # gRPC finds the key and the certificates in the one file.
+            identity = (tls.client_certificate, tls.client_certificate)
+            credentials = grpc.ssl_channel_credentials(tls.root_certificates, *identity)
+            self._channel = grpc.secure_channel(address, credentials, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 

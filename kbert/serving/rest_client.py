@@ -17,6 +17,7 @@ from kbert.errors import InputError
 from kbert.serving.calls import Code, ModelChoice, one_line
 from kbert.serving.json_format import to_array
 from kbert.serving.retries import Deadline, Unavailable
+from kbert.serving.tls import Tls
 
 WRONG_REQUEST = (Code.INVALID_ARGUMENT.value, Code.NOT_FOUND.value)
 UNAVAILABLE = (http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE)
@@ -28,10 +29,10 @@ class RestTransport:
 
     Args:
         target: "http://HOST:PORT" or "https://HOST:PORT", with or without a path before `/v1`.
-        root_certificates: PEM of the authorities to trust; None: those of the system.
+        tls: for https.
     """
 
-    def __init__(self, target: str, root_certificates: bytes | None):
+    def __init__(self, target: str, tls: Tls | None):
         try:
             parts = urlsplit(target)
             host, port = parts.hostname, parts.port
@@ -43,10 +44,7 @@ class RestTransport:
         self._host = host
         self._port = port or (443 if parts.scheme == "https" else 8501)
         self._path = parts.path.rstrip("/")
-        self._tls: ssl.SSLContext | None = None
-        if parts.scheme == "https":
-            authorities = None if root_certificates is None else root_certificates.decode("ascii")
-            self._tls = ssl.create_default_context(cadata=authorities)
+        self._tls = tls
         self._idle: deque[http.client.HTTPConnection] = deque()
 
     def predict(
@@ -142,7 +140,7 @@ class RestTransport:
     def _connect(self) -> http.client.HTTPConnection:
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port)
-        return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+        return http.client.HTTPSConnection(self._host, self._port, context=self._tls.context)
 
 
 def _ask(

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -36,6 +36,19 @@ def certificates(tmp_path_factory):
     return folder
 
 
+@contextmanager
+def rest_server(context):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeRest)
+    server.script = Script()
+    # The handshake in the connection's own thread: one that fails must not end the server.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.handle_error = lambda request, address: None
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(scope="module")
 def targets(certificates):
     """A gRPC server with what ssl.config says, as TF Serving reads it, and a REST server with the same certificate."""
@@ -45,18 +58,11 @@ def targets(certificates):
     add_services(Script(), secure)
     grpc_port = secure.add_secure_port("localhost:0", credentials)
     secure.start()
-    rest = ThreadingHTTPServer(("127.0.0.1", 0), FakeRest)
-    rest.script = Script()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-    # The handshake in the connection's own thread: one that fails must not end the server.
-    rest.socket = context.wrap_socket(rest.socket, server_side=True, do_handshake_on_connect=False)
-    rest.handle_error = lambda request, address: None
-    threading.Thread(target=rest.serve_forever, args=(0.02,), daemon=True).start()
-    yield {"grpc": f"localhost:{grpc_port}", "rest": f"https://localhost:{rest.server_port}"}
+    with rest_server(context) as rest_port:
+        yield {"grpc": f"localhost:{grpc_port}", "rest": f"https://localhost:{rest_port}"}
     secure.stop(None).wait()
-    rest.shutdown()
-    rest.server_close()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
@@ -91,6 +97,8 @@ def test_wrong_settings(tmp_path):
     (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
     with pytest.raises(InputError, match="PEM file of certificates"):
         Client("localhost:8500", root_certificates=tmp_path / "key.pem")
+    with pytest.raises(InputError, match="PEM file of a key without a password"):
+        Client("localhost:8500", client_certificate=tmp_path / "key.pem")
 
 
 def test_authorities_need_a_target_with_tls(certificates):
@@ -110,6 +118,36 @@ def test_asking_from_the_command_line(targets, certificates, capsys):
     assert '"score": 0.5' in capsys.readouterr().out
     assert main(arguments) == 1
     assert "--tls-ca" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def picky(certificates):
+    """Servers that let in only clients with a certificate of this authority, TF Serving's `client_verify`."""
+    authority, key = (certificates / name for name in ("server.crt", "server.key"))
+    pair = (key.read_bytes(), authority.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], authority.read_bytes(), require_client_auth=True)
+    secure = grpc.server(ThreadPoolExecutor(2))
+    add_services(Script(), secure)
+    grpc_port = secure.add_secure_port("localhost:0", credentials)
+    secure.start()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, key)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with rest_server(context) as rest_port:
+        yield {"grpc": f"localhost:{grpc_port}", "rest": f"https://localhost:{rest_port}"}
+    secure.stop(None).wait()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_a_server_that_wants_to_know_its_clients(picky, certificates, tmp_path, protocol):
+    authority = certificates / "server.crt"
+    identity = tmp_path / "client.pem"
+    identity.write_bytes((certificates / "server.key").read_bytes() + authority.read_bytes())
+    with Client(picky[protocol], root_certificates=authority, client_certificate=identity) as client:
+        assert client.status("mood") == {3: "AVAILABLE"}
+    with Client(picky[protocol], retries=0, root_certificates=authority) as client, pytest.raises(ConnectionError):
+        client.status("mood")
 
 
 def test_the_certificate_is_for_the_names_asked_for(certificates):
