@@ -87,7 +87,7 @@ class FakeRest(BaseHTTPRequestHandler):
         entry = self.server.script.next(self.path)
         if entry == "hang":
             time.sleep(HANG_SECONDS)
-        if entry in ("hang", "lost"):
+        if entry == "lost":
             self.close_connection = True
             return
         info = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [], "unknown_rank": True}}

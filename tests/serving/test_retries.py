@@ -44,6 +44,7 @@ def rest_server():
     def start(*entries):
         server = ThreadingHTTPServer(("127.0.0.1", 0), FakeRest)
         server.script = Script(*entries)
+        server.handle_error = lambda request, address: None  # a client that did not wait for "hang"
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}", server.script
@@ -111,19 +112,17 @@ def test_the_deadline_holds_for_all_attempts_together(start, monkeypatch):
         before = time.monotonic()
         with pytest.raises(ConnectionError):
             client.status("mood")
-        assert time.monotonic() - before < 0.8
+        assert time.monotonic() - before < 5  # all 99 pauses would take minutes
     assert 1 < len(script.requests) < 9
 
 
 def test_the_attempt_after_a_failed_one_gets_what_is_left(start, monkeypatch):
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.3)
+    """The second answer takes less than the timeout, and more than what the first attempt and the pause left of it."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE", HANG_SECONDS / 2)
     target, script = start("UNAVAILABLE", "hang")
-    with Client(target, timeout=0.6) as client:
-        before = time.monotonic()
-        with pytest.raises(ConnectionError, match=r"within 0.6 s|answers at|available"):
-            client.status("mood")
-        assert time.monotonic() - before < 0.75
-    assert len(script.requests) <= 2
+    with Client(target, timeout=1.1 * HANG_SECONDS) as client, pytest.raises(ConnectionError, match="gave no answer"):
+        client.status("mood")
+    assert len(script.requests) == 2
 
 
 def test_a_server_that_starts_meanwhile_is_found():
@@ -210,6 +209,6 @@ def test_wait_until_ready(start, monkeypatch):
 def test_waiting_ends_and_says_why(start, monkeypatch):
     monkeypatch.setattr("kbert.serving.client.READY_POLL_SECONDS", 0.02)
     target, script = start(*["NOT_FOUND"] * 1000)
-    with Client(target) as client, pytest.raises(ConnectionError, match=r"'mood' is not ready after 0.3 s: .*purpose"):
-        client.wait_until_ready("mood", timeout=0.3)
-    assert 2 < len(script.requests) < 16
+    with Client(target) as client, pytest.raises(ConnectionError, match=r"'mood' is not ready after 1.0 s: .*purpose"):
+        client.wait_until_ready("mood", timeout=1.0)
+    assert 1 < len(script.requests) < 51
