@@ -32,6 +32,7 @@ def grpc_server():
         servers.append(server)
         return f"127.0.0.1:{port}", script
 
+    start.servers = servers
     yield start
     for server in servers:
         server.stop(None).wait()
@@ -144,6 +145,23 @@ def test_a_server_that_starts_meanwhile_is_found():
         assert client.status("mood") == {3: "AVAILABLE"}
     thread.join()
     server.stop(None).wait()
+
+
+def test_requests_are_spread_over_servers_and_survive_the_end_of_one(grpc_server):
+    """Two addresses, as a headless Service of Kubernetes gives them for one name."""
+    (first, first_script), (second, second_script) = grpc_server(), grpc_server()
+    with Client(f"ipv4:{first},{second}") as client:
+        deadline = Deadline(10)  # until the channel is connected to both
+        while not (first_script.requests and second_script.requests) and deadline.remaining() > 1:
+            client.status("mood")
+        before = len(first_script.requests), len(second_script.requests)
+        for _ in range(10):
+            client.status("mood")
+        assert (len(first_script.requests) - before[0], len(second_script.requests) - before[1]) == (5, 5)
+        grpc_server.servers[0].stop(None).wait()
+        for _ in range(10):
+            assert client.status("mood") == {3: "AVAILABLE"}
+        assert len(second_script.requests) == before[1] + 15
 
 
 def test_pauses_double_up_to_a_limit_and_are_spread(monkeypatch):
