@@ -40,8 +40,18 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
     seconds.add_argument(
         "--question", action="append", help="what TEXT is to answer, once for each, for a model that answers questions"
     )
-    parser.add_argument("--target", default="localhost:8500", help="HOST:PORT, or http://HOST:PORT for REST")
+    parser.add_argument(
+        "--target",
+        default="localhost:8500",
+        help="HOST:PORT, or http://HOST:PORT for REST; with TLS grpcs://HOST:PORT or https://HOST:PORT",
+    )
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the answer (default: 10)")
+    parser.add_argument(
+        "--retries", type=int, default=3, help="further attempts while the server takes no request (default: 3)"
+    )
+    parser.add_argument(
+        "--tls-ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate"
+    )
 
 
 def ask(args: argparse.Namespace) -> None:
@@ -53,11 +63,11 @@ def ask(args: argparse.Namespace) -> None:
         inputs["text_pair"] = args.pair
     elif args.question is not None:
         inputs = {"question": args.question, "context": args.texts}
-    if not args.target.startswith("http://"):
+    if not args.target.startswith(("http://", "https://")):
         load_tensorflow()  # the stubs of the gRPC protocol import it
     from kbert.serving.client import Client, rows
 
-    with Client(args.target, args.timeout) as client:
+    with Client(args.target, args.timeout, retries=args.retries, root_certificates=args.tls_ca) as client:
         answers = rows(client.predict(args.name, inputs))
     for texts, row in zip(zip(*inputs.values(), strict=True), answers, strict=True):
         print_json(dict(zip(inputs, texts, strict=True)) | row)

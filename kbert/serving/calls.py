@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
 logger = logging.getLogger("kbert.serving")
@@ -22,6 +23,16 @@ class Code(Enum):
     RESOURCE_EXHAUSTED = 413  # only for a body that is too long; TF Serving, which runs out of other things, has 429
     INTERNAL = 500
     UNIMPLEMENTED = 501
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which version of which model a client asks: by its number, by a label, or the one served by default."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    """What the server's configuration calls a version, such as "stable"; not together with `version`."""
 
 
 class ServingError(Exception):
