@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,8 +32,12 @@ IGNORED = -100
 
 
 def words_of(text: str, tokenizer: Any) -> list[tuple[str, tuple[int, int]]]:
-    """The words of BERT's basic tokenizer; each carries a label, as in kbert."""
-    return tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    """The words of BERT's basic tokenizer, each ideograph one of them; each carries a label, as in kbert."""
+    return [
+        (part[0], (start + part.start(), start + part.end()))
+        for word, (start, _) in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+        for part in re.finditer(r"[\u3400-\u9fff\uf900-\ufaff]|[^\u3400-\u9fff\uf900-\ufaff]+", word)
+    ]
 
 
 @dataclass(frozen=True)
