@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,12 +135,14 @@ def prepare_corpus(
     }
     encoders = document_encoders(tokenizer.vocabulary, tokenizer.config, segmenter, processes)
     try:
-        with new_folder(folder) as partial, encoders as encoded, _progress() as bar:
-            writers = {name: ShardWriter(partial, name, SHARD_TOKENS) for name in PARTS}
+        with ExitStack() as stack:
+            partial = stack.enter_context(new_folder(folder))
+            writers = {part: stack.enter_context(ShardWriter(partial, part, SHARD_TOKENS)) for part in PARTS}
+            encoded, bar = stack.enter_context(encoders), stack.enter_context(_progress())
             for block, tokens in encoded((block, block.documents) for block in _blocks(documents)):
                 writers[block.part].append(tokens)
                 bar.update(block.characters)
-            shards = {name: writer.close() for name, writer in writers.items()}
+            shards = {part: writer.close() for part, writer in writers.items()}
             if not shards["train"]:
                 raise InputError("the corpus leaves no token to train on: add documents, or hold out a smaller part")
             write_json(partial / MANIFEST, _manifest(paths, settings, tokenizer, shards))
