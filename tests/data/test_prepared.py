@@ -185,12 +185,15 @@ def test_another_process_writes_the_same_bytes(files, tiny_folder, ready, tmp_pa
 # === Held out ===
 
 
+@pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
 @pytest.mark.parametrize("seed", range(6))
-def test_one_of_several_documents_is_held_out_at_least(seed):
+def test_neither_part_of_several_documents_is_empty(seed, fraction):
     texts = [f"{seed} {i}" for i in range(2 + seed)]
-    divided = list(prepared._divided(texts, 1e-9))
+    divided = list(prepared._divided(texts, fraction))
     assert sorted(text for _, text in divided) == texts
-    assert [part for part, _ in divided].count("held_out") == 1
+    parts = [part for part, _ in divided]
+    assert min(parts.count("held_out"), parts.count("train")) == 1
+    assert len(set(parts)) == 2
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.02, 0.3])
@@ -203,8 +206,10 @@ def test_the_part_that_is_held_out(fraction):
     assert list(prepared._divided(texts, fraction)) == divided
 
 
-def test_a_lone_document_is_trained_on():
-    assert list(prepared._divided(["one"], 0.005)) == [("train", "one")]
+@pytest.mark.parametrize("fraction", [0.0, 0.005, 0.999])
+def test_a_lone_document_is_trained_on(fraction):
+    assert list(prepared._divided(["one"], fraction)) == [("train", "one")]
+    assert list(prepared._divided([], fraction)) == []
 
 
 # === What is refused ===
