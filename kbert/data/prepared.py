@@ -195,6 +195,9 @@ def _divided(documents: Iterable[str], held_out: float) -> Iterator[tuple[str, s
     While all are on the same side, the one nearest to the other is kept back: it changes sides if it must.
     """
     limit = int(held_out * 2**64)
+    if limit == 0:
+        yield from (("train", document) for document in documents)
+        return
     kept: tuple[int, str] | None = None
     number_of_documents = 0
     for document in documents:
@@ -211,8 +214,8 @@ def _divided(documents: Iterable[str], held_out: float) -> Iterator[tuple[str, s
                 kept, this = this, kept
         yield PARTS[this[0] < limit], this[1]
     if kept is not None:
-        changes_sides = kept[0] < limit or (limit > 0 and number_of_documents > 1)
-        yield PARTS[(kept[0] < limit) != changes_sides], kept[1]
+        goes_out = kept[0] >= limit and number_of_documents > 1
+        yield PARTS[goes_out], kept[1]
 
 
 def _blocks(documents: Iterable[tuple[str, str]]) -> Iterator[_Block]:

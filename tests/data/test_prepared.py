@@ -204,6 +204,8 @@ def test_the_part_that_is_held_out(fraction):
     share = [part for part, _ in divided].count("held_out") / len(texts)
     assert share == pytest.approx(fraction, abs=0.03 * fraction**0.5)
     assert list(prepared._divided(texts, fraction)) == divided
+    trained = [int(text) for part, text in divided if part == "train"]
+    assert sum(a > b for a, b in zip(trained, trained[1:], strict=False)) <= (fraction > 0)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.005, 0.999])
