@@ -94,9 +94,9 @@ class MaskTokens:
         epoch: int64 [].
 
     Returns:
-        Inputs and labels of a `kbert.pretraining.model.PretrainingModel`. Inputs: the features with `token_ids` changed,
-        and `guessed`, int32 [B, T], 1 where a token is to be guessed. Labels: `tokens`, int32 [B, T], what stood there,
-        and `IGNORED` elsewhere; for pairs `pair_label`.
+        Inputs and labels of a `kbert.pretraining.model.PretrainingModel`. Inputs: the model's, with `token_ids`
+        changed, and `guessed`, int32 [B, T], 1 where a token is to be guessed. Labels: `tokens`, int32 [B, T], what
+        stood there, and `IGNORED` elsewhere; for pairs `pair_label`.
     """
 
     def __init__(self, options: Masking, tokenizer: BertTokenizer, seed: int = 0):

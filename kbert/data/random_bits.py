@@ -2,7 +2,7 @@
 
 TensorFlow's own stateless numbers take a seed for a whole tensor, so a row's would depend on the batch and on its
 padding. These are those of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators",
-https://doi.org/10.1145/2660193.2660195): number i of seed s is mix(s + (i + 1) * gamma), which needs no number before it.
+https://doi.org/10.1145/2660193.2660195): number i of seed s is mix(s + (i + 1) * gamma), which needs none before it.
 """
 
 from __future__ import annotations
