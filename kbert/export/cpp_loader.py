@@ -7,11 +7,13 @@ as a plug-in, and calls the C API. Run as a script it reads one JSON request fro
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,33 @@ _RETURN_POINTERS = (
 )
 
 
+@dataclass(frozen=True)
+class Libraries:
+    """A TensorFlow to load a SavedModel in."""
+
+    tensorflow: Path
+    """The folder of its shared libraries."""
+    kernels: tuple[Path, ...]
+    """The plug-ins with tf-text's kernels."""
+
+
+def installed_libraries() -> Libraries:
+    """TensorFlow and tf-text as they are installed here; InputError where there is no C library among them."""
+    import tensorflow as tf
+    import tensorflow_text
+
+    folder = Path(tf.__file__).parent
+    if not list(folder.glob(_LIBRARIES[-1])):
+        raise InputError("this platform's TensorFlow has no C library to check the export with: add --no-verify")
+    return Libraries(folder, tuple(sorted(Path(tensorflow_text.__file__).parent.glob("python/ops/_*.so"))))
+
+
+Inputs = Mapping[str, Sequence[str | bytes]]
+"""Input name to strings [B]."""
+
+
 def run_in_cpp_loader(
-    folder: str | Path, inputs: Mapping[str, Sequence[str]], signature: str = "serving_default", timeout: float = 300
+    folder: str | Path, inputs: Inputs, signature: str = "serving_default", timeout: float = 300
 ) -> dict[str, np.ndarray]:
     """Load a SavedModel in a fresh process through TensorFlow's C API and run one signature.
 
@@ -54,18 +81,37 @@ def run_in_cpp_loader(
     Raises:
         InputError: the folder does not load or does not run there; the message is the loader's own.
     """
-    import tensorflow as tf
-    import tensorflow_text
+    return run_all_in_cpp_loader(folder, [(signature, inputs)], timeout)[0]
 
-    if not list(Path(tf.__file__).parent.glob(_LIBRARIES[-1])):
-        raise InputError("this platform's TensorFlow has no C library to check the export with: add --no-verify")
+
+def run_all_in_cpp_loader(
+    folder: str | Path,
+    calls: Sequence[tuple[str, Inputs]],
+    timeout: float = 300,
+    libraries: Libraries | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Load a SavedModel once and run several signatures, as `run_in_cpp_loader` does.
+
+    Args:
+        folder: a version folder, with saved_model.pb.
+        calls: signature and inputs of each run.
+        timeout: seconds, for all of them.
+        libraries: the TensorFlow to load it in; None: the one installed.
+    """
+    libraries = libraries or installed_libraries()
+    definitions = signature_defs(Path(folder))
     request = {
         "folder": str(folder),
-        "libraries": str(Path(tf.__file__).parent),
-        "kernels": [str(path) for path in sorted(Path(tensorflow_text.__file__).parent.glob("python/ops/_*.so"))],
-        **_tensor_names(Path(folder), signature),
-        "values": {name: list(values) for name, values in inputs.items()},
+        "libraries": str(libraries.tensorflow),
+        "kernels": [str(path) for path in libraries.kernels],
+        "calls": [_call(definitions[signature], inputs) for signature, inputs in calls],
     }
+    answers = json.loads(_child(request, timeout).strip().splitlines()[-1])
+    return [{name: _array(value) for name, value in answer.items()} for answer in answers]
+
+
+def _child(request: dict[str, Any], timeout: float) -> str:
+    """What this file, run as a script on a request, writes to stdout."""
     try:
         process = subprocess.run(
             [sys.executable, __file__],
@@ -76,30 +122,39 @@ def run_in_cpp_loader(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"{folder} gave no answer in TensorFlow's C++ loader within {timeout:.0f} s") from None
+        raise InputError(
+            f"{request['folder']} gave no answer in TensorFlow's C++ loader within {timeout:.0f} s"
+        ) from None
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-        raise InputError(f"{folder} does not run in TensorFlow's C++ loader: {reason[0]}")
-    answer = json.loads(process.stdout.strip().splitlines()[-1])
-    return {
-        name: np.array(value["values"], dtype=object if value["dtype"] == "str" else value["dtype"]).reshape(
-            value["shape"]
-        )
-        for name, value in answer.items()
-    }
+        raise InputError(f"{request['folder']} does not run in TensorFlow's C++ loader: {reason[0]}")
+    return process.stdout
 
 
-def _tensor_names(folder: Path, signature: str) -> dict[str, dict[str, Any]]:
-    """The graph's names and types of a signature's inputs and outputs."""
+def signature_defs(folder: Path) -> dict[str, Any]:
+    """The SignatureDefs of a version folder that can be called, by their names."""
     from tensorflow.core.protobuf import saved_model_pb2
 
-    proto = saved_model_pb2.SavedModel()
-    proto.ParseFromString((folder / "saved_model.pb").read_bytes())
-    definition = proto.meta_graphs[0].signature_def[signature]
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    definitions = proto.meta_graphs[0].signature_def
+    return {name: definition for name, definition in definitions.items() if definition.method_name}
+
+
+def _call(definition: Any, inputs: Inputs) -> dict[str, Any]:
+    """The graph's names of a signature's inputs and outputs, with the values of the inputs."""
     return {
-        "inputs": {name: info.name for name, info in definition.inputs.items()},
+        "inputs": {definition.inputs[name].name: [_to_base64(v) for v in values] for name, values in inputs.items()},
         "outputs": {name: [info.name, info.dtype] for name, info in definition.outputs.items()},
     }
+
+
+def _to_base64(value: str | bytes) -> str:
+    return base64.b64encode(value if isinstance(value, bytes) else value.encode("utf8")).decode("ascii")
+
+
+def _array(value: dict[str, Any]) -> np.ndarray:
+    dtype = object if value["dtype"] == "str" else value["dtype"]
+    return np.array(value["values"], dtype=dtype).reshape(value["shape"])
 
 
 class _Output(ctypes.Structure):
@@ -142,15 +197,14 @@ class _Library:
         found = self.c.TF_GraphOperationByName(self.graph, operation.encode())
         return _Output(found, int(index or 0))
 
-    def string_tensor(self, values: list[str]) -> int:
+    def string_tensor(self, values: list[bytes]) -> int:
         shape = (ctypes.c_int64 * 1)(len(values))
         tensor = self.c.TF_AllocateTensor(_STRING, shape, 1, ctypes.c_size_t(_TSTRING_BYTES * len(values)))
         data = self.c.TF_TensorData(ctypes.c_void_p(tensor))
         for i, value in enumerate(values):
             cell = ctypes.c_void_p(data + i * _TSTRING_BYTES)
-            encoded = value.encode("utf8")
             self.c.TF_StringInit(cell)
-            self.c.TF_StringCopy(cell, encoded, ctypes.c_size_t(len(encoded)))
+            self.c.TF_StringCopy(cell, value, ctypes.c_size_t(len(value)))
         return tensor
 
     def to_json(self, tensor: int, dtype: int) -> dict[str, Any]:
@@ -194,17 +248,20 @@ def _main() -> None:
         library.c.TF_LoadLibrary(path.encode(), library.status)
         library.check()
     library.load(request["folder"])
+    print(json.dumps([_answer(library, call) for call in request["calls"]]))
+
+
+def _answer(library: _Library, call: dict[str, Any]) -> dict[str, Any]:
     feeds = [
-        (library.output(tensor), library.string_tensor(request["values"][name]))
-        for name, tensor in request["inputs"].items()
+        (library.output(tensor), library.string_tensor([base64.b64decode(value) for value in values]))
+        for tensor, values in call["inputs"].items()
     ]
-    fetches = [library.output(tensor) for tensor, _ in request["outputs"].values()]
-    results = library.run(feeds, fetches)
-    answer = {
+    outputs = call["outputs"]
+    results = library.run(feeds, [library.output(tensor) for tensor, _ in outputs.values()])
+    return {
         name: library.to_json(result, dtype)
-        for (name, (_, dtype)), result in zip(request["outputs"].items(), results, strict=True)
+        for (name, (_, dtype)), result in zip(outputs.items(), results, strict=True)
     }
-    print(json.dumps(answer))
 
 
 if __name__ == "__main__":
