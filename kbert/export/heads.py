@@ -24,7 +24,7 @@ def check_names(names: list[str]) -> None:
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in _RESERVED:
             raise InputError(
-                f"{name!r} cannot name a signature: take letters, digits and '_', and neither of {', '.join(_RESERVED)}"
+                f"{name!r} cannot name a signature: take letters, digits and '_', and none of {', '.join(_RESERVED)}"
             )
 
 

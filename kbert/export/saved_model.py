@@ -132,10 +132,12 @@ def _module(models: Mapping[str, Task]) -> tuple[tf.Module, dict[str, Signature]
     for i, (name, model) in enumerate(models.items()):
         prefix = "" if name == DEFAULT_SIGNATURE else f"{name}_"
         own = signatures_of(name, prefix, model, inference(model, shared[name]))
-        signatures |= own
         if i == 0:
             aliases = (DEFAULT_SIGNATURE, model.example_api)
             signatures |= {str(alias): signature for alias, signature in zip(aliases, own.values(), strict=False)}
+        elif taken := signatures.keys() & own.keys():
+            raise InputError(f"two models have a signature {min(taken)!r}: give {name!r} another name")
+        signatures |= own
     module = tf.Module()
     module.vars = stored_weights(models, shared)
     return module, signatures

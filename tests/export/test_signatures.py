@@ -5,55 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from export.cases import CASES, inputs_of
 
-import kbert
-from kbert.config import FillMaskConfig
 from kbert.export.cpp_loader import run_in_cpp_loader
 from kbert.export.saved_model import export_saved_model
-
-TEXTS = [
-    "good film!",
-    "",
-    "我不爱电影",
-    "the plot was " * 40,
-    "☃ ｆｉｎｅ Café \x00 [SEP]",
-    "😀 fi\u0301lm \U0001f468\u200d\U0001f469",
-]
-QUESTIONS = ["good", "", "爱", "was " * 30, "not", "film"]
-TAGS = ["O", "B-A", "I-A", "B-B", "I-B"]
-
-
-def classifier(folder, **task):
-    return kbert.BertTextClassifier.from_preset(folder, max_length=16, **task)
-
-
-def tagger(folder, head):
-    return kbert.BertTokenClassifier.from_preset(folder, TAGS, head=head, max_length=16)
-
-
-def masked_lm(folder):
-    encoder = kbert.BertEncoder.from_preset(folder)
-    tokenizer = kbert.BertTokenizer.from_preset(folder, parse_special_tokens=["[MASK]"])
-    return kbert.BertMaskedLM(encoder, tokenizer, FillMaskConfig(top_k=2, max_length=16))
-
-
-def answerer(folder, no_answer):
-    return kbert.BertQuestionAnswerer.from_preset(folder, max_length=16, no_answer=no_answer)
-
-
-ENTITY = {"entity_text", "entity_label", "entity_start", "entity_end", "entity_score", "entity_count"}
-ANSWER = {"answer", "start", "end", "score"}
-CASES = {
-    "multi-label": (lambda f: classifier(f, labels=["a", "b"], problem="multi_label"), {"labels", "probabilities"}),
-    "regression": (lambda f: classifier(f, problem="regression"), {"value"}),
-    "tag": (lambda f: tagger(f, "dense"), ENTITY),
-    "tag with a CRF": (lambda f: tagger(f, "crf"), ENTITY),
-    "tag with a BiLSTM and a CRF": (lambda f: tagger(f, "bilstm-crf"), ENTITY),
-    "answer": (lambda f: answerer(f, False), ANSWER),
-    "answer or none": (lambda f: answerer(f, True), ANSWER),
-    "embed": (lambda f: kbert.BertTextEmbedder.from_preset(f, max_length=16), {"embedding"}),
-    "fill-mask": (masked_lm, {"token", "score"}),
-}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -62,10 +17,9 @@ def test_the_cpp_loader_answers_as_predict_does(tiny_folder, tmp_path, case):
     keras.utils.set_random_seed(2)
     model = make(str(tiny_folder))
     folder = export_saved_model(model, tmp_path / "model", verify=False)
-    texts = [text.replace("good", "[MASK]") for text in TEXTS] if case == "fill-mask" else TEXTS
-    inputs = {"question": QUESTIONS, "context": texts} if "answer" in case else {"text": texts}
+    inputs = inputs_of(case)
     answers = run_in_cpp_loader(folder, inputs)
-    expected = model.predict(tuple(inputs.values()) if len(inputs) > 1 else texts)
+    expected = model.predict(tuple(inputs.values()) if len(inputs) > 1 else inputs["text"])
     assert answers.keys() == expected.keys() == names
     for name, value in expected.items():
         if value.dtype.kind == "f":

@@ -2,9 +2,9 @@
 
     python tests/export/write_op_sets.py FOLDER
 
-FOLDER takes the wheels (2 GB). TF Serving 2.19.1 has TensorFlow 2.19.1 and tf-text 2.12.1 linked, 2.20.0 both of 2.20.0.
-A process for each TensorFlow opens its C library, loads tf-text's kernels, and lists what has registered; the kernels
-of tf-text 2.12.1 load in TensorFlow 2.12.1 alone, whose own ops are taken off again.
+FOLDER takes the wheels (2 GB). TF Serving 2.19.1 has TensorFlow 2.19.1 and tf-text 2.12.1 linked, 2.20.0 has 2.20.0 of
+both. A process for each TensorFlow opens its C library, loads tf-text's kernels, and lists what has registered; the
+kernels of tf-text 2.12.1 load in TensorFlow 2.12.1 alone, whose own ops are taken off again.
 """
 
 from __future__ import annotations
