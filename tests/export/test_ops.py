@@ -83,7 +83,7 @@ def test_an_export_is_refused_before_it_appears(tiny_folder, tmp_path, monkeypat
     fewer = dataclasses.replace(whole, ops={op: a for op, a in whole.ops.items() if op != "Erfc"})
     monkeypatch.setattr(ops, "op_set", lambda runtime: fewer)
     model = CASES["classify"][0](str(tiny_folder))
-    with pytest.raises(InputError, match=r"no op 'Erfc', which node '\S*layer_0/\S*Erfc' of function"):
+    with pytest.raises(InputError, match=r"no op 'Erfc', which node '\S*layer_0\S*/\S*Erfc' of function"):
         export_saved_model(model, tmp_path / "mood", verify=False)
     assert list((tmp_path / "mood").iterdir()) == []
 

@@ -32,29 +32,36 @@ class _Buffer(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p))
 
 
-def _list(folder: str, *plug_ins: str) -> None:
-    """In a process of its own: write the OpList of a TensorFlow with plug-ins to stdout."""
+def _list(folder: str, what: str, *plug_ins: str) -> None:
+    """In a process of its own: write the OpList or the KernelList of a TensorFlow with plug-ins to stdout."""
     for name in ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"):
         c = ctypes.CDLL(f"{folder}/{name}", ctypes.RTLD_GLOBAL)
     c.TF_NewStatus.restype = ctypes.c_void_p
     c.TF_Message.restype = ctypes.c_char_p
-    c.TF_GetAllOpList.restype = ctypes.POINTER(_Buffer)
     status = ctypes.c_void_p(c.TF_NewStatus())
     for path in plug_ins:
         c.TF_LoadLibrary(path.encode(), status)
         if c.TF_GetCode(status):
             raise SystemExit(c.TF_Message(status).decode())
-    buffer = c.TF_GetAllOpList().contents
+    listing = getattr(c, what)
+    listing.restype = ctypes.POINTER(_Buffer)
+    buffer = (listing() if what == "TF_GetAllOpList" else listing(status)).contents
     sys.stdout.buffer.write(ctypes.string_at(buffer.data, buffer.length))
 
 
 def registered(tensorflow: Path, plug_ins: list[Path]) -> Ops:
-    """Op -> its attributes."""
-    from tensorflow.core.framework import op_def_pb2  # not in the process of another TensorFlow
+    """Op -> its attributes, for those that a CPU can run: some are known and have their kernels in Python alone."""
+    # Not in the process of another TensorFlow.
+    from tensorflow.core.framework import kernel_def_pb2, op_def_pb2
 
-    command = [sys.executable, __file__, "list", tensorflow, *plug_ins]
-    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    return {op.name: [attr.name for attr in op.attr] for op in op_def_pb2.OpList.FromString(output).op}
+    def listed(what: str) -> bytes:
+        command = [sys.executable, __file__, "list", tensorflow, what, *plug_ins]
+        return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+    ops = op_def_pb2.OpList.FromString(listed("TF_GetAllOpList")).op
+    kernels = kernel_def_pb2.KernelList.FromString(listed("TF_GetAllRegisteredKernels")).kernel
+    runnable = {kernel.op for kernel in kernels if kernel.device_type in ("CPU", "DEFAULT")}
+    return {op.name: [attr.name for attr in op.attr] for op in ops if op.name in runnable}
 
 
 def graph_version(tensorflow: Path) -> int:
