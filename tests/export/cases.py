@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import kbert
 from kbert.config import FillMaskConfig
+from kbert.export.ops import all_nodes
 
 TEXTS = [
     "good film!",
@@ -66,3 +68,20 @@ def graph_of(folder: Path) -> Any:
     """The GraphDef of an exported version."""
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     return saved.meta_graphs[0].graph_def
+
+
+def text_ops(graph: Any) -> set[str]:
+    """The ops of a GraphDef that are not TensorFlow's own."""
+    functions = {function.signature.name for function in graph.library.function}
+    return {node.op for _, node in all_nodes(graph) if not hasattr(tf.raw_ops, node.op)} - functions
+
+
+def examples(**columns: list[str]) -> dict[str, list[bytes]]:
+    """Serialized `tf.Example`s, written by hand, as the signatures for them take them."""
+    rows = []
+    for texts in zip(*columns.values(), strict=True):
+        example = tf.train.Example()
+        for name, text in zip(columns, texts, strict=True):
+            example.features.feature[name].bytes_list.value.append(text.encode())
+        rows.append(example.SerializeToString())
+    return {"inputs": rows}

@@ -21,11 +21,11 @@ from pathlib import Path
 import keras
 import numpy as np
 from conftest import write_tiny_encoder
-from export.cases import CASES, graph_of, inputs_of
+from export.cases import CASES, examples, graph_of, inputs_of, text_ops
 from export.wheels import RUNTIMES, Wheels, kernels, libraries
 
 from kbert.export.cpp_loader import Libraries, run_all_in_cpp_loader
-from kbert.export.ops import all_nodes, op_set
+from kbert.export.ops import check_graph
 from kbert.export.saved_model import export_saved_model
 from kbert.tasks.task import Task
 
@@ -35,11 +35,12 @@ _TOLERANCE = 1e-5
 def compare(case: str, model: Task, folder: Path, runtimes: dict[Wheels, Libraries]) -> int:
     """Print what each runtime answers; the number of those that differ."""
     version = export_saved_model(model, folder / "model", verify=False)
-    calls = [("serving_default", inputs_of(case))]
-    here = run_all_in_cpp_loader(version, calls)[0]
+    inputs = inputs_of(case)
+    calls = [("serving_default", inputs), *([(api, examples(**inputs))] if (api := model.example_api) else [])]
+    here = flat(run_all_in_cpp_loader(version, calls))
     differing = 0
     for wheels, there in runtimes.items():
-        answers = run_all_in_cpp_loader(version, calls, libraries=there)[0]
+        answers = flat(run_all_in_cpp_loader(version, calls, libraries=there))
         exact = [name for name, value in here.items() if value.dtype.kind != "f"]
         same = all(answers[name].tolist() == here[name].tolist() for name in exact)
         furthest = max((np.abs(answers[n] - v).max() for n, v in here.items() if n not in exact and v.size), default=0)
@@ -50,22 +51,23 @@ def compare(case: str, model: Task, folder: Path, runtimes: dict[Wheels, Librari
             "tensorflow_text": wheels.text,
             "strings_and_integers": "same" if same else "differ",
             "floats_apart": float(furthest),
-            "text_ops": text_ops(version, wheels),
+            "text_ops": checked_text_ops(version, wheels),
         }
         print(json.dumps(row), flush=True)
         differing += not (same and furthest <= _TOLERANCE)
     return differing
 
 
-def text_ops(version: Path, wheels: Wheels) -> list[str]:
-    """The ops of a graph that are not TensorFlow's own, all of which TF Serving has linked."""
-    import tensorflow as tf
+def flat(answers: list[dict[str, np.ndarray]]) -> dict[tuple[int, str], np.ndarray]:
+    """The outputs of all calls."""
+    return {(i, name): value for i, outputs in enumerate(answers) for name, value in outputs.items()}
 
+
+def checked_text_ops(version: Path, wheels: Wheels) -> list[str]:
+    """The ops of a graph that are not TensorFlow's own, after a check that TF Serving has linked all of them."""
     graph = graph_of(version)
-    functions = {function.signature.name for function in graph.library.function}
-    ops = {node.op for _, node in all_nodes(graph)} - functions
-    assert ops <= op_set(f"tf-serving=={wheels.serving}").ops.keys()
-    return sorted(op for op in ops if not hasattr(tf.raw_ops, op))
+    check_graph(graph, [f"tf-serving=={wheels.serving}"])
+    return sorted(text_ops(graph))
 
 
 def main(folder: Path) -> int:

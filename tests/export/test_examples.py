@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from export.cases import examples
 
 import kbert
 from kbert.errors import InputError
@@ -12,17 +13,6 @@ from kbert.export.cpp_loader import run_in_cpp_loader, signature_defs
 from kbert.export.saved_model import export_saved_model
 
 TEXTS = ["good film", "", "我不爱电影"]
-
-
-def examples(**columns):
-    """Serialized examples, written by hand."""
-    rows = []
-    for texts in zip(*columns.values(), strict=True):
-        example = tf.train.Example()
-        for name, text in zip(columns, texts, strict=True):
-            example.features.feature[name].bytes_list.value.append(text.encode())
-        rows.append(example.SerializeToString())
-    return {"inputs": rows}
 
 
 def exported(tiny_folder, tmp_path, **task):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
-from export.cases import CASES, graph_of
+from export.cases import CASES
 
 from kbert.errors import InputError
 from kbert.export import ops
@@ -86,12 +86,3 @@ def test_an_export_is_refused_before_it_appears(tiny_folder, tmp_path, monkeypat
     with pytest.raises(InputError, match=r"no op 'Erfc', which node '\S*layer_0\S*/\S*Erfc' of function"):
         export_saved_model(model, tmp_path / "mood", verify=False)
     assert list((tmp_path / "mood").iterdir()) == []
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_one_op_of_tf_text_in_every_task(tiny_folder, tmp_path, case):
-    folder = export_saved_model(CASES[case][0](str(tiny_folder)), tmp_path / "model", verify=False, warmup=False)
-    graph = graph_of(folder)
-    functions = {function.signature.name for function in graph.library.function}
-    beyond = {node.op for _, node in all_nodes(graph)} - functions
-    assert {op for op in beyond if not hasattr(tf.raw_ops, op)} == {"FastWordpieceTokenizeWithOffsets"}

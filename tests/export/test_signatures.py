@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from export.cases import CASES, inputs_of
+from export.cases import CASES, graph_of, inputs_of, text_ops
 
 from kbert.export.cpp_loader import run_in_cpp_loader
 from kbert.export.saved_model import export_saved_model
@@ -29,3 +29,4 @@ def test_the_cpp_loader_answers_as_predict_does(tiny_folder, tmp_path, case):
             assert answers[name].tolist() == value.tolist()
     if case.startswith("tag"):
         assert answers["entity_count"].sum() > 0
+    assert text_ops(graph_of(folder)) == {"FastWordpieceTokenizeWithOffsets"}
