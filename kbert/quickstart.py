@@ -88,7 +88,7 @@ def quickstart(language: str, out: Path, models: Path = Path("saved_models")) ->
 
     name = f"quickstart-{language}"
     _log.info("3/5 exporting with the tokenizer in the graph")
-    folder = export_saved_model(load_task(str(run)), models / name, next_version(models / name))
+    folder = export_saved_model(load_task(str(run)), models / name, next_version(models / name), source=run)
     yield {"step": "export", "folder": str(folder)}
 
     _log.info("4/5 serving %s on this machine", models)

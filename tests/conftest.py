@@ -47,9 +47,25 @@ _PIECES = "good bad film plot was the a not very dull fine ##ly ##s un ##ed 我 
 _VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_PIECES, *(f"[unused{i}]" for i in range(67)))
 
 
-@pytest.fixture(scope="session")
-def tiny_config():
-    """A config with B=13 and T=7 left to the test."""
+def write_tiny_encoder(folder: Path) -> Path:
+    """Write a Hugging Face folder of a bare encoder with random weights."""
+    import numpy as np
+
+    from kbert.checkpoints import huggingface
+    from kbert.checkpoints.checkpoint import Checkpoint, tensor_shapes
+    from kbert.config import TokenizerConfig
+
+    random = np.random.default_rng(7)
+    config = _tiny_config()
+    tensors = {
+        name: (random.normal(size=shape) * 0.4 + name.endswith("gamma")).astype("float32")
+        for name, shape in tensor_shapes(config).items()
+    }
+    huggingface.write(folder, Checkpoint(config, TokenizerConfig(), _VOCABULARY, tensors))
+    return folder
+
+
+def _tiny_config():
     from kbert.config import BertConfig
 
     return BertConfig(
@@ -65,28 +81,21 @@ def tiny_config():
 
 
 @pytest.fixture(scope="session")
+def tiny_config():
+    """A config with B=13 and T=7 left to the test."""
+    return _tiny_config()
+
+
+@pytest.fixture(scope="session")
 def tiny_vocabulary() -> tuple[str, ...]:
     """A few English and Chinese pieces."""
     return _VOCABULARY
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory, tiny_config, tiny_vocabulary) -> Path:
+def tiny_folder(tmp_path_factory) -> Path:
     """A Hugging Face folder of a bare encoder with random weights."""
-    import numpy as np
-
-    from kbert.checkpoints import huggingface
-    from kbert.checkpoints.checkpoint import Checkpoint, tensor_shapes
-    from kbert.config import TokenizerConfig
-
-    random = np.random.default_rng(7)
-    tensors = {
-        name: (random.normal(size=shape) * 0.4 + name.endswith("gamma")).astype("float32")
-        for name, shape in tensor_shapes(tiny_config).items()
-    }
-    folder = tmp_path_factory.mktemp("tiny") / "encoder"
-    huggingface.write(folder, Checkpoint(tiny_config, TokenizerConfig(), tiny_vocabulary, tensors))
-    return folder
+    return write_tiny_encoder(tmp_path_factory.mktemp("tiny") / "encoder")
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ import argparse
 import dataclasses
 import functools
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from kbert.commands.terminal import load_tensorflow, positive, print_json
+from kbert.errors import InputError
 from kbert.tasks.settings import SETTINGS, FinetuneSettings, flag, read_toml
 
 # === presets ===
@@ -138,18 +140,62 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="DIR", help="model folder")
     parser.add_argument("target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood")
     parser.add_argument("--version", type=positive, default=1, help="the folder's version to write (default: 1)")
+    parser.add_argument(
+        "--with",
+        dest="heads",
+        type=_head,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="another model with the same encoder (trained with it frozen), as signature NAME; the encoder's weights "
+        "are stored once, and computed for each signature; may be repeated",
+    )
+    parser.add_argument(
+        "--name", default="", help="with --with: the signature of the first model, which is serving_default too"
+    )
+    parser.add_argument(
+        "--target",
+        dest="runtime",
+        action="append",
+        metavar="RUNTIME",
+        help="tf-serving==2.19 or tf-serving==2.20: which must have all ops of the graph (default: both)",
+    )
+    parser.add_argument("--no-warmup", action="store_true", help="write no requests for TF Serving to warm up with")
     parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
+
+
+def _head(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"must be NAME=DIR, not {text!r}")
+    return name, folder
 
 
 def export(args: argparse.Namespace) -> None:
     load_tensorflow()
-    from kbert.export.saved_model import check_target, export_saved_model
+    from kbert.export.assets import size_report
+    from kbert.export.ops import RUNTIMES, op_set
+    from kbert.export.saved_model import DEFAULT_SIGNATURE, check_target, export_heads
     from kbert.tasks.running import load_task
 
     check_target(args.target, args.version)  # before the time that loading takes
-    folder = export_saved_model(load_task(args.model), args.target, args.version, verify=not args.no_verify)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print_json({"folder": str(folder), "bytes": size, "verified": not args.no_verify})
+    runtimes = args.runtime or RUNTIMES
+    for runtime in runtimes:
+        op_set(runtime)
+    folders = [(args.name or DEFAULT_SIGNATURE, args.model), *args.heads]
+    if repeated := [name for name, count in Counter(name for name, _ in folders).items() if count > 1]:
+        raise InputError(f"--with: {repeated[0]} names two models")
+    models = {name: load_task(model) for name, model in folders}
+    folder = export_heads(
+        models,
+        args.target,
+        args.version,
+        verify=not args.no_verify,
+        sources=dict(folders),
+        runtimes=runtimes,
+        warmup=not args.no_warmup,
+    )
+    print_json({"folder": str(folder), **size_report(folder), "targets": runtimes, "verified": not args.no_verify})
 
 
 # === quickstart ===

@@ -21,6 +21,9 @@ Judgements = tuple[dict[str, Any] | None, list[dict[str, Any]]]
 class Problem(Protocol):
     """How labels become targets, and logits float32 [B, C] answers."""
 
+    example_api: str
+    """As `Task.example_api`."""
+
     def loss(self) -> keras.losses.Loss:
         """The loss of a text, averaged over the last axis."""
 
@@ -36,6 +39,9 @@ class Problem(Protocol):
     def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs of the served signature; runs in a graph."""
 
+    def example_answers(self, answers: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `Task.example_answers`."""
+
     def score(self, answers: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
         """Metrics of answers."""
 
@@ -45,6 +51,8 @@ class Problem(Protocol):
 
 class SingleLabel:
     """One class a text: softmax and cross-entropy."""
+
+    example_api = "classify"
 
     def __init__(self, labels: Sequence[str]):
         self.labels = tuple(labels)
@@ -74,6 +82,9 @@ class SingleLabel:
             "probabilities": probabilities,
         }
 
+    def example_answers(self, answers):
+        return _classes(answers["probabilities"], self.labels)
+
     def score(self, answers, targets):
         return classification_metrics(*self._decided(answers, targets), self.labels)
 
@@ -90,6 +101,8 @@ class SingleLabel:
 
 class MultiLabel:
     """Any number of classes a text: a sigmoid and binary cross-entropy for each class; chosen where it is over 0.5."""
+
+    example_api = "classify"
 
     def __init__(self, labels: Sequence[str]):
         self.labels = tuple(labels)
@@ -128,6 +141,9 @@ class MultiLabel:
         ).to_tensor("", shape=[None, len(self.labels)])
         return {"labels": chosen, "probabilities": tf.sigmoid(logits)}
 
+    def example_answers(self, answers):
+        return _classes(answers["probabilities"], self.labels)
+
     def score(self, answers, targets):
         return multi_label_metrics(*self._decided(answers, targets), self.labels)
 
@@ -148,6 +164,8 @@ class MultiLabel:
 
 class Regression:
     """A number: mean squared error."""
+
+    example_api = "regress"
 
     def loss(self):
         return keras.losses.MeanSquaredError()
@@ -170,11 +188,19 @@ class Regression:
     def answers(self, logits):
         return {"value": logits[:, 0]}
 
+    def example_answers(self, answers):
+        return {"outputs": answers["value"]}
+
     def score(self, answers, targets):
         return correlation_metrics(targets[:, 0], answers["value"])
 
     def judgements(self, answers, targets):
         return None, differences(targets[:, 0], answers["value"])
+
+
+def _classes(scores: tf.Tensor, labels: Sequence[str]) -> dict[str, tf.Tensor]:
+    """All labels with their scores [B, C]."""
+    return {"classes": tf.broadcast_to(tf.constant(labels), tf.shape(scores)), "scores": scores}
 
 
 def differences(expected: np.ndarray, found: np.ndarray) -> list[dict[str, Any]]:

@@ -41,6 +41,11 @@ class Task(Trainable):
     uses_pooler = False
     """Whether the head stands on `pooled_output`."""
 
+    @property
+    def example_api(self) -> str | None:
+        """What of TF Serving's API takes a `tf.Example` and gives such answers: "classify", "regress", or nothing."""
+        return None
+
     # === Answers ===
 
     def predict(  # type: ignore[override]
@@ -105,6 +110,13 @@ class Task(Trainable):
             outputs: of `infer`, first axis the rows.
             features: of `features`.
             *texts: string [B], one for each of `input_names`.
+        """
+        raise NotImplementedError
+
+    def example_answers(self, answers: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What `answers` gives in the form of `example_api`; runs in a graph.
+
+        "classify": `classes` string and `scores` float32, [B, C] both. "regress": `outputs` float32 [B].
         """
         raise NotImplementedError
 

@@ -99,6 +99,13 @@ class BertTextClassifier(Task):
         """
         return self.problem.answers(outputs)
 
+    @property
+    def example_api(self):
+        return self.problem.example_api
+
+    def example_answers(self, answers):
+        return self.problem.example_answers(answers)
+
     def score(self, answers, y):
         return self.problem.score(answers, self.problem.targets(y))
 

@@ -61,8 +61,11 @@ class BertTokenizer:
         self.sep_id = self._ids[config.sep_token]
         self.mask_id = self._ids.get(config.mask_token)
 
+        self.typed_tokens = tuple(self._typed_tokens(parse_special_tokens))
+        """The special tokens that count as such where text spells them out."""
+
         self._graphs: dict[tuple, Any] = {}
-        spelling = spell(self.vocabulary, config, self._typed_tokens(parse_special_tokens))
+        spelling = spell(self.vocabulary, config, self.typed_tokens)
         self._word_pieces = WordPieces(spelling, self.unk_id, config.do_lower_case)
 
     @classmethod
