@@ -22,6 +22,7 @@ ROOMS = [
     "data",
     "training",
     "tasks",
+    "pretraining",
     "export",
     "serving",
     "quickstart",

@@ -117,6 +117,15 @@ def of_first_machine(strategy: tf.distribute.Strategy, values: list[float]) -> l
     return gathered[0].numpy().tolist()
 
 
+def any_machine(strategy: tf.distribute.Strategy, value: bool) -> bool:
+    """Whether any machine passes True; each must call this at the same point."""
+    if strategy.cluster_resolver is None:
+        return value
+    import tensorflow as tf
+
+    return bool(tf.reduce_any(strategy.gather(strategy.run(lambda: tf.constant([int(value)])), axis=0) > 0))
+
+
 @contextlib.contextmanager
 def lost_machines_named(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Say in one line that another machine has gone: TensorFlow notices that within seconds.
