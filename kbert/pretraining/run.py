@@ -1,0 +1,242 @@
+"""A pretraining run from text files to a model folder, which goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert.checkpoints import huggingface
+from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.data.prepared import PreparedCorpus, prepare_corpus
+from kbert.data.readers import Columns
+from kbert.errors import InputError
+from kbert.files import read_json, write_json
+from kbert.pretraining.batches import HeldOut, PretrainingData
+from kbert.pretraining.callbacks import Place, PretrainingState, Stopped, Stopping, TokenBar
+from kbert.pretraining.model import PretrainingModel
+from kbert.pretraining.model_card import model_card
+from kbert.pretraining.settings import PretrainSettings
+from kbert.pretraining.start import start_of
+from kbert.tokenization.tokenizer import BertTokenizer
+from kbert.training import replicas, strategies
+from kbert.training.arithmetic import Arithmetic, arithmetic_for
+from kbert.training.callbacks import EvaluationBar, FiniteLoss, room_for, write_history
+from kbert.training.evaluation import BestEpoch
+from kbert.training.optimizers import CosineWarmupDecay, LinearWarmupDecay, adamw
+from kbert.training.run_folder import begin_folder, check_run, has_begun
+
+_log = logging.getLogger(__name__)
+
+
+def pretrain(settings: PretrainSettings) -> dict[str, Any]:
+    """Pretrain a model, evaluate it and write its folder.
+
+    Args:
+        settings: the run. `settings.out` receives the model (a Hugging Face folder), metrics.json, history.csv,
+            settings.toml, data.json (what else decides the model), README.md and corpus/, the tokens of the corpus;
+            while the run goes on, checkpoints/.
+
+    Returns:
+        The content of metrics.json; or, of a run that was told to stop by SIGTERM or SIGINT, `stopped_at_step` and
+        `steps`.
+
+    Raises:
+        InputError: bad settings or files, a folder that holds another run, or no room on the disk.
+        ConnectionError: another machine of TF_CONFIG has stopped.
+    """
+    strategy = strategies.strategy_for(settings.devices)
+    arithmetic = arithmetic_for(strategy, settings.precision, settings.xla)
+    with strategies.lost_machines_named(strategy), strategy.scope(), arithmetic.scope():
+        return _pretrain(settings, strategy, arithmetic)
+
+
+def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arithmetic: Arithmetic) -> dict[str, Any]:
+    out, writes = Path(settings.out), strategies.is_chief(strategy)
+    start = start_of(settings)
+    for file in settings.corpus:
+        if not Path(file).is_file():
+            raise InputError(f"{file} does not exist, or is no file")
+    record = _record(start)
+    check_run(settings, record, strategy, arithmetic, beside=("corpus",))
+    if (out / "config.json").exists():  # comes last of all files
+        _log.info("%s is finished already", out)
+        return read_json(out / "metrics.json")
+
+    corpus = _corpus(settings, BertTokenizer(start.vocabulary, start.tokenizer), strategy)
+    keras.utils.set_random_seed(settings.seed)
+    model = _compiled(settings, start, arithmetic)
+    run = _Run(settings, model, corpus)
+    if writes and not has_begun(out):
+        begin_folder(out, settings, record)
+    try:
+        metrics = run.train()
+    except Stopped:
+        _log.info("stopped at step %d of %d: the same command goes on", run.state.step, settings.steps)
+        return {"stopped_at_step": run.state.step, "steps": settings.steps}
+    if writes:
+        _write(out, settings, model, metrics, run.state.history)
+    return metrics
+
+
+def _record(start: Checkpoint) -> dict[str, Any]:
+    """What decides the model beside the settings; the corpus knows itself whether it is the same."""
+    tokens = "\n".join(start.vocabulary).encode()
+    return {
+        "config": start.config.to_dict(),
+        "tokenizer": start.tokenizer.to_dict(),
+        "vocabulary_sha256": hashlib.sha256(tokens).hexdigest(),
+    }
+
+
+def _corpus(settings: PretrainSettings, tokenizer: BertTokenizer, strategy: tf.distribute.Strategy) -> PreparedCorpus:
+    """The tokens of the corpus, made by one machine where they are not there yet."""
+    folder = Path(settings.out) / "corpus"
+    if strategies.is_chief(strategy):
+        if folder.exists() and not has_begun(folder.parent):
+            shutil.rmtree(folder)  # of other settings, perhaps
+        if not folder.exists():
+            with room_for(folder):
+                prepare_corpus(
+                    settings.corpus,
+                    tokenizer,
+                    folder,
+                    layout=settings.layout,
+                    columns=Columns(settings.text_column or None, settings.pair_column or None),
+                    segmenter=settings.segmenter or None,
+                    processes=settings.processes or None,
+                    held_out=settings.held_out,
+                )
+    strategies.agree(strategy, "prepared")  # the others wait here
+    corpus = PreparedCorpus.open(folder, tokenizer)
+    corpus.check_sources(settings.corpus)
+    return corpus
+
+
+def _compiled(settings: PretrainSettings, start: Checkpoint, arithmetic: Arithmetic) -> PretrainingModel:
+    model = PretrainingModel.from_checkpoint(start, settings.pairs)
+    schedule = _SCHEDULES[settings.decay](
+        settings.peak_rate(start.config.hidden_dim), settings.steps, round(settings.warmup_rate * settings.steps)
+    )
+    optimizer = adamw(model.trainable_variables, schedule, settings.weight_decay, settings.clip_norm)
+    model.compile(optimizer=optimizer, jit_compile=arithmetic.jit_compile)
+    if not model.optimizer.built:  # Keras has wrapped it, to scale the loss
+        model.optimizer.build(model.trainable_variables)
+    model.total_steps = settings.steps
+    return model
+
+
+_SCHEDULES = {"linear": LinearWarmupDecay, "cosine": CosineWarmupDecay}
+
+
+class _Run:
+    """The training of a compiled model on a prepared corpus, from where it was stopped to its end."""
+
+    def __init__(self, settings: PretrainSettings, model: PretrainingModel, corpus: PreparedCorpus):
+        self.settings, self.model = settings, model
+        out, writes = Path(settings.out), strategies.is_chief(model.distribute_strategy)
+        self.data, self.held_out = _data(settings, model, corpus)
+        self.state = PretrainingState(out, settings.checkpoint_steps, writes, settings.keep_checkpoints)
+        self.best = BestEpoch(out / "checkpoints", "val_loss", writes=writes)
+
+    def train(self) -> dict[str, Any]:
+        """Leaves the model with its best weights; returns what metrics.json holds."""
+        self.state.restore(self.model)
+        if not strategies.agree(self.model.distribute_strategy, str(self.state.step)):
+            raise InputError(
+                f"the machines of TF_CONFIG must share one folder {self.settings.out}: they find different checkpoints"
+            )
+        if self.state.step < self.settings.steps:
+            self._fit()
+        self.best.restore(self.model)
+        strategies.agree(self.model.distribute_strategy, "restored")  # all have read it, before one removes it
+        return self._metrics()
+
+    def _fit(self) -> None:
+        state, steps = self.state, self.settings.steps
+        if state.step:
+            _log.info("going on from step %d", state.step)
+        place = state.place = Place(self.data, state.step)
+        bar, stopping = TokenBar(place), Stopping(state, steps)
+        callbacks = [FiniteLoss(), place, self.best, bar, EvaluationBar(), state, *self._tensorboard(), stopping]
+        try:
+            with stopping.listening(), replicas.own_dropout(self.model):
+                for first, last, of_round in rounds(state.step, steps, self.settings.evaluation_steps):
+                    self._fit_rounds(first, last, of_round, callbacks)
+        finally:
+            bar.close()
+
+    def _fit_rounds(self, first: int, last: int, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
+        strategy = self.model.distribute_strategy
+        self.model.fit(
+            self.data.dataset(strategy, self.state.step),
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=steps,
+            validation_data=self.held_out.dataset(strategy),
+            validation_steps=len(self.held_out),
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+    def _tensorboard(self) -> list[keras.callbacks.Callback]:
+        if not (self.settings.tensorboard and self.state.writes):
+            return []
+        return [keras.callbacks.TensorBoard(Path(self.settings.out) / "tensorboard")]
+
+    def _metrics(self) -> dict[str, Any]:
+        row = self.state.history[self.best.epoch - 1]
+        return {
+            "task": "pretrain",
+            "steps": self.settings.steps,
+            "step": row["step"],
+            "epochs": self.state.history[-1]["epoch"],
+            "tokens": self.state.history[-1]["tokens"],
+            "held_out": {n.removeprefix("val_"): value for n, value in sorted(row.items()) if n.startswith("val_")},
+            "kbert": version("kbert"),
+        }
+
+
+def _data(
+    settings: PretrainSettings, model: PretrainingModel, corpus: PreparedCorpus
+) -> tuple[PretrainingData, HeldOut]:
+    raise NotImplementedError
+
+
+def rounds(step: int, steps: int, every: int) -> Iterator[tuple[int, int, int]]:
+    """The calls of Keras' `fit` that lead from a step to the end of a run which is evaluated every so many steps.
+
+    Yields:
+        The first round, the one after the last, and the steps of each: the rest of a round that was stopped in, all
+        whole rounds, and a last one that is shorter.
+    """
+    while step < steps:
+        first, done = divmod(step, every)
+        number = 1 if done else max((steps - step) // every, 1)
+        of_round = min(every - done, steps - step)
+        yield first, first + number, of_round
+        step += number * of_round
+
+
+def _write(
+    out: Path, settings: PretrainSettings, model: PretrainingModel, metrics: dict[str, Any], history: list[Any]
+) -> None:
+    checkpoint = model.checkpoint()
+    card = model_card(settings, metrics, checkpoint)
+
+    def add_records(folder: Path) -> None:
+        write_json(folder / "metrics.json", metrics)
+        write_history(folder / "history.csv", history)
+        (folder / "README.md").write_text(card, encoding="utf8")
+
+    with room_for(out):
+        huggingface.write(out, checkpoint, extra=add_records)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
