@@ -14,8 +14,9 @@ import keras
 from kbert.files import replaced_files
 from kbert.pretraining.batches import Position, PretrainingData
 from kbert.training import strategies
-from kbert.training.callbacks import ProgressBar, Resuming, room_for, write_history
+from kbert.training.callbacks import ProgressBar, Resuming, write_history
 from kbert.training.replicas import inner_optimizer
+from kbert.training.run_folder import room_for
 
 _AGREED_STEPS = 10  # several machines ask each other whether to stop every so many steps: it costs a round trip
 _RATE_SECONDS = 30  # over which the speed on the bar is averaged
@@ -76,7 +77,7 @@ class PretrainingState(Resuming):
         optimizer = inner_optimizer(self.model.optimizer)
         return {
             "step": self.step,
-            "epoch": position.epoch,
+            "epoch": position.epoch + 1,
             "length": position.length,
             "tokens": position.tokens,
             "learning_rate": float(optimizer.learning_rate),

@@ -15,8 +15,10 @@ import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.data.masking import Masking, MaskTokens
 from kbert.data.prepared import PreparedCorpus, prepare_corpus
 from kbert.data.readers import Columns
+from kbert.data.sequences import Sequences
 from kbert.errors import InputError
 from kbert.files import read_json, write_json
 from kbert.pretraining.batches import HeldOut, PretrainingData
@@ -28,12 +30,13 @@ from kbert.pretraining.start import start_of
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.training import replicas, strategies
 from kbert.training.arithmetic import Arithmetic, arithmetic_for
-from kbert.training.callbacks import EvaluationBar, FiniteLoss, room_for, write_history
+from kbert.training.callbacks import EvaluationBar, FiniteLoss, write_history
 from kbert.training.evaluation import BestEpoch
 from kbert.training.optimizers import CosineWarmupDecay, LinearWarmupDecay, adamw
-from kbert.training.run_folder import begin_folder, check_run, has_begun
+from kbert.training.run_folder import begin_folder, check_run, has_begun, room_for
 
 _log = logging.getLogger(__name__)
+_HELD_OUT_SEED = 2**31 - 1  # the same words are guessed in all runs on a corpus, whatever their seed
 
 
 def pretrain(settings: PretrainSettings) -> dict[str, Any]:
@@ -61,15 +64,17 @@ def pretrain(settings: PretrainSettings) -> dict[str, Any]:
 def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arithmetic: Arithmetic) -> dict[str, Any]:
     out, writes = Path(settings.out), strategies.is_chief(strategy)
     start = start_of(settings)
-    for file in settings.corpus:
-        if not Path(file).is_file():
-            raise InputError(f"{file} does not exist, or is no file")
     record = _record(start)
     check_run(settings, record, strategy, arithmetic, beside=("corpus",))
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
+        if writes:
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return read_json(out / "metrics.json")
 
+    for file in settings.corpus:
+        if not Path(file).is_file():
+            raise InputError(f"{file} does not exist, or is no file")
     corpus = _corpus(settings, BertTokenizer(start.vocabulary, start.tokenizer), strategy)
     keras.utils.set_random_seed(settings.seed)
     model = _compiled(settings, start, arithmetic)
@@ -208,7 +213,17 @@ class _Run:
 def _data(
     settings: PretrainSettings, model: PretrainingModel, corpus: PreparedCorpus
 ) -> tuple[PretrainingData, HeldOut]:
-    raise NotImplementedError
+    def cut(length: int, epoch: int, part: Any = corpus.train) -> Sequences:
+        pairs = None if settings.pairs == "none" else settings.pairs
+        return Sequences.cut(part, length, settings.across_documents, pairs, settings.seed, epoch)
+
+    options = Masking(**settings.masking())
+    tokenizer = model.tokenizer
+    data = PretrainingData(
+        cut, settings.stages, settings.batch_tokens, settings.seed, MaskTokens(options, tokenizer, settings.seed)
+    )
+    sequences = cut(settings.longest, 0, corpus.held_out)
+    return data, HeldOut(sequences, settings.batch_tokens, MaskTokens(options, tokenizer, _HELD_OUT_SEED))
 
 
 def rounds(step: int, steps: int, every: int) -> Iterator[tuple[int, int, int]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import logging
 import math
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tqdm import tqdm
 from kbert.errors import InputError
 from kbert.files import new_folder, read_json, write_json
 from kbert.training.replicas import inner_optimizer
+from kbert.training.run_folder import room_for
 
 _log = logging.getLogger(__name__)
 
@@ -174,24 +173,6 @@ class Resuming(keras.callbacks.Callback):
         for old in self.folder.glob("step-*"):
             if old not in kept:
                 shutil.rmtree(old)
-
-
-@contextlib.contextmanager
-def room_for(target: Path) -> Iterator[None]:
-    """Say in one line that a file of a run could not be written.
-
-    Raises:
-        InputError: the disk is full, or something else keeps the block from writing `target`.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(
-            f"{target} cannot be written ({getattr(error, 'strerror', None) or error}): make room, and give the same "
-            "command again; the run goes on from its last checkpoint"
-        ) from None
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import safetensors
 
 from kbert.errors import InputError
 from kbert.files import read_json, replaced_files, write_json
@@ -48,7 +53,10 @@ def check_run(
 def _check_folder(out: Path, settings: RunSettings, record: dict[str, Any], beside: tuple[str, ...]) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file: name a folder")
-    if not out.exists() or not any(path.name not in beside for path in out.iterdir()):
+    for pattern in (".partial.*", *(f".{name}.*" for name in beside)):  # what an earlier run was killed over
+        for path in out.glob(pattern):
+            shutil.rmtree(path)
+    if not out.exists() or all(path.name in beside for path in out.iterdir()):
         return
     if not has_begun(out):
         raise InputError(f"{out} is not empty and holds no run of kbert: choose another --out")
@@ -68,6 +76,24 @@ def has_begun(out: Path) -> bool:
 
 def begin_folder(out: Path, settings: RunSettings, record: dict[str, Any]) -> None:
     """Say in the folder whose it is, once everything that can be wrong with a new run has been looked at."""
-    with replaced_files(out, last="data.json") as partial:
+    with room_for(out), replaced_files(out, last="data.json") as partial:
         (partial / "settings.toml").write_text(settings.to_toml(), encoding="utf8")
         write_json(partial / "data.json", record)
+
+
+@contextlib.contextmanager
+def room_for(target: Path) -> Iterator[None]:
+    """Say in one line that a file of a run could not be written.
+
+    Raises:
+        InputError: the disk is full, or something else keeps the block from writing `target`.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{target} cannot be written ({getattr(error, 'strerror', None) or error}): make room, and give the same "
+            "command again; the run goes on from its last checkpoint"
+        ) from None
