@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,35 +15,34 @@ from kbert.pretraining.stages import Stage
 
 _AHEAD = 4  # batches read and masked while the model computes
 
+Masks = Callable[[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor], Any]
+"""Of what `Sequences.load` gives, the numbers of the sequences int64 [B] and that of the epoch int64: what a model
+trains on, with tokens hidden; runs in a graph."""
+
 
 class Position(NamedTuple):
     """Where in the corpus a run is after a step."""
 
-    epoch: int
+    epoch: int = 0
     """Passes over the corpus before this one."""
-    length: int
+    first_step: int = 0
+    """Steps before this pass."""
+    length: int = 0
     """The longest that a sequence can be."""
-    tokens: int
+    tokens: int = 0
     """Tokens that all steps so far have learnt from, padding not counted."""
+    tokens_before: int = 0
+    """Those of them before this pass."""
 
 
 class Epoch(NamedTuple):
     """Every sequence of the corpus once, in batches."""
 
     number: int
+    first_step: int
     length: int
     sequences: Sequences
     batches: list[np.ndarray]
-
-
-class Masks(Protocol):
-    """Hides tokens of sequences; runs in a graph."""
-
-    signature: Mapping[str, tf.TensorSpec]
-    """What `Sequences.load` gives, and the numbers of the sequences and of the epoch."""
-
-    def __call__(self, features: Mapping[str, tf.Tensor], sequence: tf.Tensor, epoch: tf.Tensor) -> Any:
-        """What a model trains on, of `features`, of the numbers of the sequences int64 [B] and of the epoch int64."""
 
 
 class PretrainingData:
@@ -68,41 +67,46 @@ class PretrainingData:
         self.cut, self.stages, self.batch_tokens, self.seed, self.masks = cut, stages, batch_tokens, seed, masks
         self._positions: dict[int, Position] = {}
 
-    def epochs(self) -> Iterator[Epoch]:
-        """All epochs of the run; a stage begins a new one, and its last one may be cut short."""
-        number = 0
+    def epochs(self, begin: Position = Position()) -> Iterator[Epoch]:
+        """The epochs from that of a position on; each stage begins a new one, and may cut its last one short."""
+        number, step, end = begin.epoch, begin.first_step, 0
         for stage in self.stages:
-            left = stage.steps
-            while left > 0:
+            end += stage.steps
+            while step < end:
                 sequences = self.cut(stage.length, number)
-                order = token_batches(sequences.lengths(), self.batch_tokens, self.seed, number)
-                if not order:
-                    raise InputError("the corpus holds no sequence to train on: give more text")
-                yield Epoch(number, stage.length, sequences, order[:left])
-                left -= len(order)
+                batches = token_batches(sequences.lengths(), self.batch_tokens, self.seed, number)[: end - step]
+                if not batches:
+                    raise InputError("the corpus holds no text to train on: give more, or hold less out")
+                yield Epoch(number, step, stage.length, sequences, batches)
+                step += len(batches)
                 number += 1
 
-    def dataset(self, strategy: tf.distribute.Strategy, initial_step: int = 0) -> Any:
-        """The batches from a step on, to the end of the run: each replica's rows of each batch."""
-        return distributed(strategy, lambda shares: _dataset(shares, lambda: self._batches(initial_step), self.masks))
+    def dataset(self, strategy: tf.distribute.Strategy, initial_step: int, begin: Position) -> Any:
+        """The batches after a step, to the end of the run: each replica's rows of each batch.
+
+        Args:
+            strategy: what the model is made under.
+            initial_step: steps done.
+            begin: the position after the last of them.
+        """
+        return distributed(
+            strategy, lambda shares: _dataset(shares, lambda: self._batches(initial_step, begin), self.masks)
+        )
 
     def position(self, step: int) -> Position:
         """Where the run is after a step that `dataset` has given a batch for; to be asked once."""
         return self._positions.pop(step)
 
-    def _batches(self, initial_step: int) -> Iterator[dict[str, np.ndarray]]:
-        step = tokens = 0
-        for epoch in self.epochs():
-            lengths = epoch.sequences.lengths()
-            if step + len(epoch.batches) <= initial_step:
-                step += len(epoch.batches)
-                tokens += int(lengths[np.concatenate(epoch.batches)].sum())
-                continue
-            for batch in epoch.batches:
-                step += 1
+    def _batches(self, initial_step: int, begin: Position) -> Iterator[dict[str, np.ndarray]]:
+        tokens = begin.tokens_before
+        for epoch in self.epochs(begin):
+            lengths, tokens_before = epoch.sequences.lengths(), tokens
+            for step, batch in enumerate(epoch.batches, epoch.first_step + 1):
                 tokens += int(lengths[batch].sum())
                 if step > initial_step:
-                    self._positions[step] = Position(epoch.number, epoch.length, tokens)
+                    self._positions[step] = Position(
+                        epoch.number, epoch.first_step, epoch.length, tokens, tokens_before
+                    )
                     yield _loaded(epoch.sequences, batch, epoch.number)
 
 
@@ -119,10 +123,7 @@ class HeldOut:
         self.sequences, self.masks = sequences, masks
         self.batches = token_batches(sequences.lengths(), batch_tokens, 0, 0)
         if not self.batches:
-            raise InputError(
-                "the held-out part of the corpus is empty: give more documents (a blank line ends one), or a larger "
-                "--held-out"
-            )
+            raise InputError("the held-out part of the corpus is empty: give more documents, or a larger --held-out")
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -155,5 +156,7 @@ def _dataset(shares: Shares, batches: Callable[[], Iterator[dict[str, np.ndarray
         features = dict(features)
         return masks(features, features.pop("sequence"), features.pop("epoch"))
 
-    dataset = tf.data.Dataset.from_generator(rows, output_signature=masks.signature)
+    first = next(batches())
+    signature = {name: tf.TensorSpec([None] * array.ndim, array.dtype) for name, array in first.items()}
+    dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
     return dataset.map(masked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_AHEAD)

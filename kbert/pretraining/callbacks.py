@@ -22,59 +22,35 @@ _AGREED_STEPS = 10  # several machines ask each other whether to stop every so m
 _RATE_SECONDS = 30  # over which the speed on the bar is averaged
 
 
-class Place(keras.callbacks.Callback):
-    """Knows where in the corpus the run is; it comes before the callbacks that ask it."""
+class PretrainingState(Resuming):
+    """Keeps the whole state of a run, and its history in OUT/history.csv while it goes on.
 
-    def __init__(self, data: PretrainingData, initial_step: int):
-        super().__init__()
-        self.data, self.step = data, initial_step
-        self.position = Position(0, 0, 0)
+    It comes before the callbacks that ask it where the run is.
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self.position = self.data.position(self.step)
+    Args:
+        out: folder of the run.
+        data: knows which step sees what.
+        every_steps: as in `Resuming`; so are `writes` and `keep`.
+    """
 
-
-class TokenBar(ProgressBar):
-    """A bar over the steps of the run, with the time left and the tokens a second, padding not counted."""
-
-    def __init__(self, place: Place):
-        super().__init__(place.step)
-        self.place = place
-        self._marks: list[tuple[float, int]] = []  # seconds, and tokens done by then
+    def __init__(self, out: Path, data: PretrainingData, every_steps: int, writes: bool, keep: int):
+        super().__init__(out / "checkpoints", every_steps, writes, keep)
+        self.out, self.data = out, data
+        self.position = Position()
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.monotonic()
-        self._marks.append((now, self.place.position.tokens))
-        while now - self._marks[0][0] > _RATE_SECONDS and len(self._marks) > 2:
-            del self._marks[0]
+        self.position = self.data.position(self.step + 1)
         super().on_train_batch_end(batch, logs)
 
-    def on_test_end(self, logs=None):
-        self._marks.clear()  # the time of an evaluation is none of training
+    def content(self):
+        return super().content() | {"position": self.position._asdict()}
 
-    def figures(self, logs):
-        (start, before), (end, after) = (self._marks or [(0.0, 0)])[0], (self._marks or [(0.0, 0)])[-1]
-        rate = {"tokens/s": f"{(after - before) / (end - start):.0f}"} if end > start else {}
-        return super().figures(logs) | rate
-
-    def title(self, epoch):
-        return f"step {self.place.step}"
-
-
-class PretrainingState(Resuming):
-    """Keeps the whole state of a run, and its history in OUT/history.csv while it goes on."""
-
-    place: Place
-    """Says where the run is; to be set before it goes on."""
-
-    def __init__(self, out: Path, every_steps: int, writes: bool, keep: int):
-        super().__init__(out / "checkpoints", every_steps, writes, keep)
-        self.out = out
+    def take_content(self, content):
+        super().take_content(content)
+        self.position = Position(**content["position"])
 
     def row(self, epoch, logs):
-        position = self.place.position
-        optimizer = inner_optimizer(self.model.optimizer)
+        position, optimizer = self.position, inner_optimizer(self.model.optimizer)
         return {
             "step": self.step,
             "epoch": position.epoch + 1,
@@ -90,6 +66,33 @@ class PretrainingState(Resuming):
             target = self.out / "history.csv"
             with room_for(target), replaced_files(self.out, last=target.name) as partial:
                 write_history(partial / target.name, self.history)
+
+
+class TokenBar(ProgressBar):
+    """A bar over the steps of the run, with the time left and the tokens a second, padding not counted."""
+
+    def __init__(self, state: PretrainingState):
+        super().__init__(state.step)
+        self.state = state
+        self._marks: list[tuple[float, int]] = []  # seconds, and tokens done by then
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        self._marks.append((now, self.state.position.tokens))
+        while now - self._marks[0][0] > _RATE_SECONDS and len(self._marks) > 2:
+            del self._marks[0]
+        super().on_train_batch_end(batch, logs)
+
+    def on_test_end(self, logs=None):
+        self._marks.clear()  # the time of an evaluation is none of training
+
+    def figures(self, logs):
+        (start, before), (end, after) = (self._marks or [(0.0, 0)])[0], (self._marks or [(0.0, 0)])[-1]
+        rate = {"tokens/s": f"{(after - before) / (end - start):.0f}"} if end > start else {}
+        return super().figures(logs) | rate
+
+    def title(self, epoch):
+        return f"step {self.state.step}"
 
 
 class Stopped(Exception):

@@ -15,14 +15,11 @@ import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
-from kbert.data.masking import Masking, MaskTokens
-from kbert.data.prepared import PreparedCorpus, prepare_corpus
-from kbert.data.readers import Columns
-from kbert.data.sequences import Sequences
 from kbert.errors import InputError
 from kbert.files import read_json, write_json
 from kbert.pretraining.batches import HeldOut, PretrainingData
-from kbert.pretraining.callbacks import Place, PretrainingState, Stopped, Stopping, TokenBar
+from kbert.pretraining.callbacks import PretrainingState, Stopped, Stopping, TokenBar
+from kbert.pretraining.corpus import FOLDER, batches_of, corpus_of
 from kbert.pretraining.model import PretrainingModel
 from kbert.pretraining.model_card import model_card
 from kbert.pretraining.settings import PretrainSettings
@@ -36,7 +33,6 @@ from kbert.training.optimizers import CosineWarmupDecay, LinearWarmupDecay, adam
 from kbert.training.run_folder import begin_folder, check_run, has_begun, room_for
 
 _log = logging.getLogger(__name__)
-_HELD_OUT_SEED = 2**31 - 1  # the same words are guessed in all runs on a corpus, whatever their seed
 
 
 def pretrain(settings: PretrainSettings) -> dict[str, Any]:
@@ -65,20 +61,18 @@ def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arit
     out, writes = Path(settings.out), strategies.is_chief(strategy)
     start = start_of(settings)
     record = _record(start)
-    check_run(settings, record, strategy, arithmetic, beside=("corpus",))
+    check_run(settings, record, strategy, arithmetic, beside=(FOLDER,))
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
         if writes:
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return read_json(out / "metrics.json")
 
-    for file in settings.corpus:
-        if not Path(file).is_file():
-            raise InputError(f"{file} does not exist, or is no file")
-    corpus = _corpus(settings, BertTokenizer(start.vocabulary, start.tokenizer), strategy)
+    tokenizer = BertTokenizer(start.vocabulary, start.tokenizer)
+    data = batches_of(settings, corpus_of(settings, tokenizer, strategy), tokenizer)
     keras.utils.set_random_seed(settings.seed)
     model = _compiled(settings, start, arithmetic)
-    run = _Run(settings, model, corpus)
+    run = _Run(settings, model, *data)
     if writes and not has_begun(out):
         begin_folder(out, settings, record)
     try:
@@ -101,30 +95,6 @@ def _record(start: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _corpus(settings: PretrainSettings, tokenizer: BertTokenizer, strategy: tf.distribute.Strategy) -> PreparedCorpus:
-    """The tokens of the corpus, made by one machine where they are not there yet."""
-    folder = Path(settings.out) / "corpus"
-    if strategies.is_chief(strategy):
-        if folder.exists() and not has_begun(folder.parent):
-            shutil.rmtree(folder)  # of other settings, perhaps
-        if not folder.exists():
-            with room_for(folder):
-                prepare_corpus(
-                    settings.corpus,
-                    tokenizer,
-                    folder,
-                    layout=settings.layout,
-                    columns=Columns(settings.text_column or None, settings.pair_column or None),
-                    segmenter=settings.segmenter or None,
-                    processes=settings.processes or None,
-                    held_out=settings.held_out,
-                )
-    strategies.agree(strategy, "prepared")  # the others wait here
-    corpus = PreparedCorpus.open(folder, tokenizer)
-    corpus.check_sources(settings.corpus)
-    return corpus
-
-
 def _compiled(settings: PretrainSettings, start: Checkpoint, arithmetic: Arithmetic) -> PretrainingModel:
     model = PretrainingModel.from_checkpoint(start, settings.pairs)
     schedule = _SCHEDULES[settings.decay](
@@ -142,13 +112,12 @@ _SCHEDULES = {"linear": LinearWarmupDecay, "cosine": CosineWarmupDecay}
 
 
 class _Run:
-    """The training of a compiled model on a prepared corpus, from where it was stopped to its end."""
+    """The training of a compiled model, from where it was stopped to its end."""
 
-    def __init__(self, settings: PretrainSettings, model: PretrainingModel, corpus: PreparedCorpus):
-        self.settings, self.model = settings, model
+    def __init__(self, settings: PretrainSettings, model: PretrainingModel, data: PretrainingData, held_out: HeldOut):
+        self.settings, self.model, self.data, self.held_out = settings, model, data, held_out
         out, writes = Path(settings.out), strategies.is_chief(model.distribute_strategy)
-        self.data, self.held_out = _data(settings, model, corpus)
-        self.state = PretrainingState(out, settings.checkpoint_steps, writes, settings.keep_checkpoints)
+        self.state = PretrainingState(out, self.data, settings.checkpoint_steps, writes, settings.keep_checkpoints)
         self.best = BestEpoch(out / "checkpoints", "val_loss", writes=writes)
 
     def train(self) -> dict[str, Any]:
@@ -168,9 +137,8 @@ class _Run:
         state, steps = self.state, self.settings.steps
         if state.step:
             _log.info("going on from step %d", state.step)
-        place = state.place = Place(self.data, state.step)
-        bar, stopping = TokenBar(place), Stopping(state, steps)
-        callbacks = [FiniteLoss(), place, self.best, bar, EvaluationBar(), state, *self._tensorboard(), stopping]
+        bar, stopping = TokenBar(state), Stopping(state, steps)
+        callbacks = [FiniteLoss(), self.best, state, bar, EvaluationBar(), *self._tensorboard(), stopping]
         try:
             with stopping.listening(), replicas.own_dropout(self.model):
                 for first, last, of_round in rounds(state.step, steps, self.settings.evaluation_steps):
@@ -181,7 +149,7 @@ class _Run:
     def _fit_rounds(self, first: int, last: int, steps: int, callbacks: list[keras.callbacks.Callback]) -> None:
         strategy = self.model.distribute_strategy
         self.model.fit(
-            self.data.dataset(strategy, self.state.step),
+            self.data.dataset(strategy, self.state.step, self.state.position),
             initial_epoch=first,
             epochs=last,
             steps_per_epoch=steps,
@@ -208,22 +176,6 @@ class _Run:
             "held_out": {n.removeprefix("val_"): value for n, value in sorted(row.items()) if n.startswith("val_")},
             "kbert": version("kbert"),
         }
-
-
-def _data(
-    settings: PretrainSettings, model: PretrainingModel, corpus: PreparedCorpus
-) -> tuple[PretrainingData, HeldOut]:
-    def cut(length: int, epoch: int, part: Any = corpus.train) -> Sequences:
-        pairs = None if settings.pairs == "none" else settings.pairs
-        return Sequences.cut(part, length, settings.across_documents, pairs, settings.seed, epoch)
-
-    options = Masking(**settings.masking())
-    tokenizer = model.tokenizer
-    data = PretrainingData(
-        cut, settings.stages, settings.batch_tokens, settings.seed, MaskTokens(options, tokenizer, settings.seed)
-    )
-    sequences = cut(settings.longest, 0, corpus.held_out)
-    return data, HeldOut(sequences, settings.batch_tokens, MaskTokens(options, tokenizer, _HELD_OUT_SEED))
 
 
 def rounds(step: int, steps: int, every: int) -> Iterator[tuple[int, int, int]]:

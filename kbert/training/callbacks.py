@@ -130,9 +130,9 @@ class Resuming(keras.callbacks.Callback):
     def _take_up(self, model: keras.Model, state: Path) -> None:
         arrays = safetensors.numpy.load_file(state / "variables.safetensors")
         content = read_json(state / "state.json")
-        history, step = content["history"], content["step"]
         assign(_variables(model), arrays)
-        self.history, self.step, self.saved_step = history, step, step
+        self.take_content(content)
+        self.saved_step = self.step
         self._metrics = {name: array for name, array in arrays.items() if name.startswith("metrics/")}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -149,6 +149,14 @@ class Resuming(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.history.append(self.row(epoch, {name: float(value) for name, value in (logs or {}).items()}))
         self.save(metrics=False)
+
+    def content(self) -> dict[str, Any]:
+        """What a state holds beside variables, as JSON."""
+        return {"step": self.step, "history": self.history}
+
+    def take_content(self, content: dict[str, Any]) -> None:
+        """The inverse of `content`; KeyError for what is missing."""
+        self.step, self.history = content["step"], content["history"]
 
     def row(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
         """What the history says of an epoch."""
@@ -167,7 +175,7 @@ class Resuming(keras.callbacks.Callback):
             shutil.rmtree(target)
         with room_for(target), new_folder(target) as partial:
             safetensors.numpy.save_file(arrays, partial / "variables.safetensors")
-            write_json(partial / "state.json", {"step": self.step, "history": self.history})
+            write_json(partial / "state.json", self.content())
         # A state after the one that was taken up is a damaged one.
         kept = [state for state in self._states() if _step_number(state) <= self.step][: self.keep]
         for old in self.folder.glob("step-*"):
