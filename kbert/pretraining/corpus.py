@@ -12,7 +12,6 @@ from kbert.data.masking import Masking, MaskTokens
 from kbert.data.prepared import PreparedCorpus, prepare_corpus
 from kbert.data.readers import Columns
 from kbert.data.sequences import Sequences
-from kbert.errors import InputError
 from kbert.pretraining.batches import HeldOut, PretrainingData
 from kbert.pretraining.settings import PretrainSettings
 from kbert.tokenization.tokenizer import BertTokenizer
@@ -28,11 +27,8 @@ def corpus_of(settings: PretrainSettings, tokenizer: BertTokenizer, strategy: tf
     """The tokens of a run's corpus, made by one machine where they are not there yet.
 
     Raises:
-        InputError: a file is missing, or has changed since its tokens were made.
+        InputError: a file cannot be read, or has changed since its tokens were made.
     """
-    for file in settings.corpus:
-        if not Path(file).is_file():
-            raise InputError(f"{file} does not exist, or is no file")
     folder = Path(settings.out) / FOLDER
     if strategies.is_chief(strategy):
         if folder.exists() and not has_begun(folder.parent):

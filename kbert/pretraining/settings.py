@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbert.config import SIZES
+from kbert.data.documents import LAYOUTS
 from kbert.errors import InputError
 from kbert.pretraining.stages import Stage, stages_of
 from kbert.training.recipe import FIELDS, complaints
@@ -55,7 +56,7 @@ class PretrainSettings(RunSettings):
     )
     across_documents: bool = setting(False, "let a sequence go on in the next document, so that fewer are short")
     segmenter: str = setting("", "splits texts without blanks into words, for --mask-unit word: jieba for Chinese")
-    layout: str = setting("auto", "what a document is: line, or blank (ends at a blank line); auto looks at the file")
+    layout: str = setting("documents", f"of plain text, {' or '.join(LAYOUTS)}: whether a blank line or each line ends one")
     text_column: str = setting("", "column of the text")
     pair_column: str = setting("", "column of the second text")
     held_out: float = setting(0.01, "part of the documents that is not trained on, but evaluated on")
@@ -91,6 +92,7 @@ class PretrainSettings(RunSettings):
                 raise InputError(f"--{flag(name)} must be more than 0 and less than 1. Received: {getattr(self, name)}")
         self.check_choice("pairs", PAIRS)
         self.check_choice("decay", DECAYS)
+        self.check_choice("layout", LAYOUTS)
         if self.longest > self.batch_tokens:
             raise InputError(f"--batch-tokens must be at least the longest of --lengths. Received: {self.batch_tokens}")
         if self.xla == "on" and self.gradient_accumulation_steps > 1:
