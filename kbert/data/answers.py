@@ -69,7 +69,7 @@ def read_answers(path: str | Path, *, labelled: bool = True, skip_bad_lines: boo
     if format is None:
         raise InputError(f"{path}: the name must end in {' or '.join(FORMATS)} (and .gz if compressed)")
     text = read_utf8(path)
-    rows = json_rows(path, text) if format == ".jsonl" else _squad_rows(path, text)
+    rows = json_rows(text.split("\n")) if format == ".jsonl" else _squad_rows(path, text)
     records = AnswerRecords(path)
     ids: dict[str, str] = {}
     for place, row in rows:

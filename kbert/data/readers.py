@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from kbert.data.labels import LABEL_COLUMNS, LabelKind, LabelReader
-from kbert.data.rows import Row, decode, json_rows, no_record, open_bytes, read_utf8, table_rows, text_problem
+from kbert.data.rows import (
+    Row,
+    decode,
+    json_rows,
+    lines_of,
+    no_record,
+    open_bytes,
+    read_utf8,
+    table_rows,
+    text_problem,
+)
 from kbert.errors import InputError
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "text_a")
@@ -84,7 +94,8 @@ def read_texts(
     if format is None:
         raise InputError(f"{path}: the name must end in {', '.join(FORMATS)} (and .gz if compressed)")
     text = read_utf8(path)
-    rows = json_rows(path, text) if format == ".jsonl" else table_rows(path, text, format)
+    lines = lines_of(text, format)
+    rows = json_rows(lines) if format == ".jsonl" else table_rows(path, lines, format)
     return _collect(path, rows, columns, None if labelled is False else labels, labelled is None, skip_bad_lines)
 
 
@@ -158,8 +169,8 @@ Header = Mapping[str, None]  # the names of the columns, in order
 
 def _text_columns(path: Path, header: Header, columns: Columns) -> dict[str, str]:
     names = {
-        "text": _find(path, header, "text", columns.text, TEXT_COLUMNS, True),
-        "pair": _find(path, header, "pair", columns.pair, PAIR_COLUMNS, False),
+        "text": find_column(path, header, "text", columns.text, TEXT_COLUMNS, True),
+        "pair": find_column(path, header, "pair", columns.pair, PAIR_COLUMNS, False),
     }
     return {kind: name for kind, name in names.items() if name is not None}
 
@@ -167,12 +178,13 @@ def _text_columns(path: Path, header: Header, columns: Columns) -> dict[str, str
 def _label_columns(path: Path, header: Header, asked: str | None, labels: LabelKind) -> tuple[str, ...]:
     several = labels == "multiple" and asked is not None and asked not in header and "," in asked
     wanted = dict.fromkeys(name.strip() for name in str(asked).split(",")) if several else [asked]
-    return tuple(str(_find(path, header, "label", name, LABEL_COLUMNS[labels], True)) for name in wanted)
+    return tuple(str(find_column(path, header, "label", name, LABEL_COLUMNS[labels], True)) for name in wanted)
 
 
-def _find(
+def find_column(
     path: Path, header: Header, kind: str, asked: str | None, known: tuple[str, ...], required: bool
 ) -> str | None:
+    """The column asked for, or the first of the known ones that a file has; InputError where it lacks it."""
     if asked is not None and asked not in header:
         raise InputError(f"{path} has no column {asked!r}; it has {', '.join(map(repr, header))}")
     name = asked or next((name for name in known if name in header), None)

@@ -9,13 +9,14 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kbert.errors import InputError
 
 Row = tuple[int, Mapping[str, object] | str]  # line number, and the fields or what is wrong with them
+_LONGEST_FIELD = 2**31 - 1  # the most that the csv module takes on every platform
 
 
 @contextlib.contextmanager
@@ -59,16 +60,23 @@ def decode(content: bytes, path: Path, first_line: int) -> str:
         ) from None
 
 
-def table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
-    """The rows of a ".tsv" or ".csv" file with a header; quotes mean nothing in the first."""
-    lines: Iterator[tuple[int, list[str]]]
+def lines_of(text: str, format: str) -> Iterator[str]:
+    """The lines of a whole file; in CSV a bare carriage return ends one too."""
+    return io.StringIO(text, newline="" if format == ".csv" else "\n")
+
+
+def table_rows(path: Path, lines: Iterable[str], format: str) -> Iterator[Row]:
+    """The rows of a ".tsv" or ".csv" file with a header, given its lines; quotes mean nothing in the first."""
+    rows: Iterator[tuple[int, list[str]]]
     if format == ".tsv":
         # Not the csv module: it would end a line at a bare carriage return, and has a limit on the size of a field.
-        lines = ((number, line.removesuffix("\r").split("\t")) for number, line in enumerate(text.split("\n"), 1))
+        rows = (
+            (number, line.removesuffix("\n").removesuffix("\r").split("\t")) for number, line in enumerate(lines, 1)
+        )
     else:
-        lines = _csv_rows(path, text)
-    _, header = next(lines)
-    for number, values in lines:
+        rows = _csv_rows(path, lines)
+    _, header = next(rows)
+    for number, values in rows:
         if not any(values):
             continue
         if len(values) != len(header):
@@ -77,9 +85,9 @@ def table_rows(path: Path, text: str, format: str) -> Iterator[Row]:
             yield number, dict(zip(header, values, strict=True))
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(len(text) + 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(lines, strict=True)
     try:
         for row in reader:
             yield reader.line_num, row
@@ -87,9 +95,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}:{reader.line_num}: not CSV ({error})") from None
 
 
-def json_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of a file with one JSON object a line."""
-    for number, line in enumerate(text.split("\n"), 1):
+def json_rows(lines: Iterable[str]) -> Iterator[Row]:
+    """The rows of a file with one JSON object a line, given its lines."""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

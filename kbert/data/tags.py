@@ -168,7 +168,7 @@ Entity = tuple[Any, Any, Any]  # start, end and label, not yet checked
 
 
 def _collect_json(records: TaggedRecords, text: str, labelled: bool, skip_bad_lines: bool) -> None:
-    for line, row in json_rows(records.path, text):
+    for line, row in json_rows(text.split("\n")):
         spans: list[Span] | str = []
         if isinstance(row, str):
             spans = row
