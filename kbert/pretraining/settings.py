@@ -13,6 +13,7 @@ from kbert.pretraining.stages import Stage, stages_of
 from kbert.training.recipe import FIELDS, complaints
 from kbert.training.run_settings import RunSettings, flag, setting
 
+MASK_UNITS = ("token", "word", "span")
 PAIRS = ("none", "nsp", "sop")
 DECAYS = ("linear", "cosine")
 _WIDE = 768  # from here on BERT's own rate; narrower encoders bear, and want, a higher one
@@ -90,9 +91,12 @@ class PretrainSettings(RunSettings):
         for name in ("held_out", "mask_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{flag(name)} must be more than 0 and less than 1. Received: {getattr(self, name)}")
+        self.check_choice("mask_unit", MASK_UNITS)
         self.check_choice("pairs", PAIRS)
         self.check_choice("decay", DECAYS)
         self.check_choice("layout", LAYOUTS)
+        if self.pairs != "none" and self.across_documents:
+            raise InputError("--pairs and --across-documents do not go together: pairs are of one document each")
         if self.longest > self.batch_tokens:
             raise InputError(f"--batch-tokens must be at least the longest of --lengths. Received: {self.batch_tokens}")
         if self.xla == "on" and self.gradient_accumulation_steps > 1:

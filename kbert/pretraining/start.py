@@ -58,13 +58,13 @@ def config_of(size: str, num_tokens: int) -> BertConfig:
     keys = read_json(path)
     try:
         config = _config_of_keys(keys, path, num_tokens)
-    except (TypeError, AttributeError, KeyError) as error:
+    except (TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no config of a BERT ({error}): it must be a config.json of Hugging Face's"
         ) from None
     if config.vocabulary_size < num_tokens:
         raise InputError(
-            f"{path} has {config.vocabulary_size} tokens, the vocabulary {num_tokens}: raise it, or leave it out"
+            f"{path} has room for {config.vocabulary_size} tokens, the vocabulary has {num_tokens}: leave the number out"
         )
     return config
 

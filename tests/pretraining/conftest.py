@@ -46,7 +46,8 @@ def arguments(files) -> list[str]:
         "checkpoint-steps": 4,
         "processes": 1,
     }
-    return ["pretrain", str(files / "corpus.txt"), *(str(part) for name in flags for part in (f"--{name}", flags[name]))]
+    words = (str(word) for name, value in flags.items() for word in (f"--{name}", value))
+    return ["pretrain", str(files / "corpus.txt"), *words]
 
 
 @pytest.fixture(scope="session")
