@@ -77,13 +77,21 @@ def masked_lm_shapes(config: BertConfig) -> Shapes:
     return shapes | {"masked_lm_bias": (config.vocabulary_size,)}
 
 
+def next_sentence_shapes(config: BertConfig) -> Shapes:
+    """The weights of a head that scores pairs of segments, which a masked LM may have beside its own."""
+    return _dense("next_sentence", config.output_dim, 2)
+
+
 def head_shapes(task: TaskConfig, config: BertConfig) -> Shapes:
-    """The weights that a task's model has above its encoder."""
+    """The weights that a task's model has above its encoder, or may have."""
     if isinstance(task, ClassifyConfig):
         return classifier_shapes(config, task.num_outputs)
     if isinstance(task, TagConfig):
         return tagger_shapes(config, len(task.labels), task.has_crf, task.bilstm_units(config))
-    heads: dict[str, Callable[[BertConfig], Shapes]] = {"answer": span_shapes, "fill-mask": masked_lm_shapes}
+    heads: dict[str, Callable[[BertConfig], Shapes]] = {
+        "answer": span_shapes,
+        "fill-mask": lambda config: masked_lm_shapes(config) | next_sentence_shapes(config),
+    }
     return heads[task.task](config) if task.task in heads else {}
 
 

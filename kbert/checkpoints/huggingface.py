@@ -15,7 +15,13 @@ import numpy as np
 
 from kbert.checkpoints.checkpoint import Checkpoint, expand, head_shapes, read_tensors, tensor_shapes
 from kbert.checkpoints.huggingface_names import ENCODER_RULES, HEAD_RULES, OPTIONAL, foreign_tensors
-from kbert.checkpoints.huggingface_tasks import ARCHITECTURES, ENCODER, opens_in_transformers, task_from_keys, task_keys
+from kbert.checkpoints.huggingface_tasks import (
+    architecture_of,
+    architectures_of,
+    opens_in_transformers,
+    task_from_keys,
+    task_keys,
+)
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_config, read_vocabulary, write_tokenizer
 from kbert.config import BertConfig, ClassifyConfig, TaskConfig
 from kbert.errors import InputError
@@ -129,9 +135,9 @@ def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> Task
     own = keys.get("kbert", {}).get("task")
     if own:
         task = TaskConfig.from_dict(own)
-        said = {"architectures": [ARCHITECTURES[task.task]]} | task_keys(task)
         # transformers keeps our settings in a folder that it has trained for another task or with other labels.
-        if all(keys.get(name) == value for name, value in said.items() if name != "label2id"):
+        same_class = keys.get("architectures") in [[architecture] for architecture in architectures_of(task)]
+        if same_class and all(keys.get(k) == value for k, value in task_keys(task).items() if k != "label2id"):
             return task
     return task_from_keys(keys, folder, max_length)
 
@@ -139,7 +145,7 @@ def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> Task
 def _keys(checkpoint: Checkpoint) -> dict[str, Any]:
     config, task = checkpoint.config, checkpoint.task
     keys: dict[str, Any] = {
-        "architectures": [ARCHITECTURES[task.task] if task else ENCODER],
+        "architectures": [architecture_of(task, checkpoint.tensors)],
         # A type of our own fails there clearly, not quietly.
         "model_type": "bert" if opens_in_transformers(config, task) else "kbert",
         "vocab_size": config.vocabulary_size,

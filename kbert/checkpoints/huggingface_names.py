@@ -65,11 +65,12 @@ HEAD_RULES = (
     *_layer_norm("masked_lm_layer_norm", "cls.predictions.transform.LayerNorm"),
     # transformers ties the decoder's weight to the word embeddings, and its bias to this one: it stores neither.
     Rule("masked_lm_bias", ("cls.predictions.bias",)),
+    *_dense("next_sentence", "cls.seq_relationship"),
 )
-OPTIONAL = ("pooler/",)
-"""Beginnings of what an encoder's checkpoint may lack: tasks on single tokens carry no pooler."""
+OPTIONAL = ("pooler/", "next_sentence/")
+"""Beginnings of what a checkpoint may lack: tasks on single tokens carry no pooler, and few masked LMs learn pairs."""
 
-_WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
+_OF_TOKENS = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 
 
 def foreign_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, architecture: str) -> dict[str, np.ndarray]:
@@ -82,7 +83,7 @@ def foreign_tensors(tensors: Mapping[str, np.ndarray], config: BertConfig, archi
             names begin with "bert.", and whether the pooler belongs to it.
     """
     prefix = "" if architecture == "BertModel" else "bert."
-    left_out = OPTIONAL if architecture in _WITHOUT_POOLER else ()
+    left_out = OPTIONAL if architecture in _OF_TOKENS else ()
     foreign: dict[str, np.ndarray] = {}
     for rules, before in ((ENCODER_RULES, prefix), (HEAD_RULES, "")):
         for rule in expand(rules, config.num_layers):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,33 @@ from kbert.config import AnswerConfig, BertConfig, ClassifyConfig, EmbedConfig, 
 from kbert.errors import InputError
 from kbert.files import read_json
 
-ARCHITECTURES = {
+_ARCHITECTURES = {
     ClassifyConfig.task: "BertForSequenceClassification",
     TagConfig.task: "BertForTokenClassification",
     AnswerConfig.task: "BertForQuestionAnswering",
     FillMaskConfig.task: "BertForMaskedLM",
     EmbedConfig.task: "BertModel",
 }
-ENCODER = "BertModel"
+_ENCODER = "BertModel"
+_WITH_PAIRS = "BertForPreTraining"
 
 _PROBLEMS = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
+
+
+def architecture_of(task: TaskConfig | None, tensors: Iterable[str]) -> str:
+    """The class of transformers for a model of these tensors; a masked LM may score pairs as well."""
+    if isinstance(task, FillMaskConfig) and "next_sentence/kernel" in tensors:
+        return _WITH_PAIRS
+    return _ARCHITECTURES[task.task] if task else _ENCODER
+
+
+def architectures_of(task: TaskConfig) -> tuple[str, ...]:
+    """The classes of transformers that a model of the task may be written as."""
+    return (_ARCHITECTURES[task.task], *((_WITH_PAIRS,) if isinstance(task, FillMaskConfig) else ()))
 
 
 def opens_in_transformers(config: BertConfig, task: TaskConfig | None) -> bool:
@@ -114,5 +127,5 @@ _READERS: dict[str, Callable[[dict[str, Any], Path, int], TaskConfig | None]] = 
     "BertForTokenClassification": _tag,
     "BertForQuestionAnswering": _answer,
     "BertForMaskedLM": _fill_mask,
-    "BertForPreTraining": _fill_mask,
+    _WITH_PAIRS: _fill_mask,
 }

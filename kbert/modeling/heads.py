@@ -81,6 +81,25 @@ class SpanHead(keras.layers.Layer):
         return ops.where(ops.expand_dims(ops.cast(padding_mask, "bool"), -1), logits, _PADDING_LOGIT)
 
 
+class NextSentenceHead(keras.layers.Layer):
+    """Scores whether the second segment of a row belongs after the first: pooled output [B, D] -> float32 [B, 2].
+
+    Class 0: it does; class 1: it is a random one (Devlin et al. 2018, section 3.1), or both are swapped (Lan et al.
+    2019, section 3.1).
+    """
+
+    def __init__(self, config: BertConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.output_dim = config.output_dim
+        self.dense = dense(2, config, "next_sentence")
+
+    def build(self, input_shape=None):
+        self.dense.build((None, self.output_dim))
+
+    def call(self, pooled_output):
+        return ops.cast(self.dense(pooled_output), "float32")
+
+
 class MaskedLMHead(keras.layers.Layer):
     """Scores every word of the vocabulary: a dense layer, layer norm, and the word embeddings as output weights.
 

@@ -61,7 +61,7 @@ class BertMaskedLM(Task):
         return None
 
     def examples(self, columns, y):
-        raise InputError("BertMaskedLM answers, and is not trained by `fit`")
+        raise InputError("BertMaskedLM answers, and is not trained by `fit`: `kbert pretrain` trains it, on a corpus")
 
     # === Answers ===
 

@@ -2,12 +2,13 @@
 
 The model says what its items are (examples, or tokens), through two methods: `item_weights` and `item_losses`. The
 loss of a batch is the weighted mean over its items, whatever devices they lie on and in however many parts they are
-computed: the sum of weighted losses over the sum of weights, each summed over all replicas.
+computed: the sum of weighted losses over the sum of weights, each summed over all replicas. A model may have items of
+several kinds, tokens and pairs say; then the loss is the sum of the means of each kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -16,22 +17,25 @@ import tensorflow as tf
 from kbert.errors import InputError
 from kbert.training import replicas
 
+Items = tf.Tensor | Mapping[str, tf.Tensor]
+"""A number for each item, float32; where there are several kinds of them, by their names."""
+
 
 class ItemModel(Protocol):
     """A compiled Keras model that names its items."""
 
-    def item_weights(self, y: Any, sample_weight: tf.Tensor | None) -> tf.Tensor:
-        """What each item of the labels `y` counts, float32; 0 for one to be ignored."""
+    def item_weights(self, y: Any, sample_weight: tf.Tensor | None) -> Items:
+        """What each item of the labels `y` counts; 0 for one to be ignored."""
 
-    def item_losses(self, y: Any, y_pred: Any) -> tf.Tensor:
-        """The loss of each item, float32, in the shape of `item_weights`."""
+    def item_losses(self, y: Any, y_pred: Any) -> Items:
+        """The loss of each item, in the shape of `item_weights`."""
 
 
-Losses = Callable[[Any, Any, Any], tuple[tf.Tensor, Any]]
+Losses = Callable[[Any, Any, Any], tuple[Items, Any]]
 """Of an `ItemModel`, inputs and labels: the loss of each item in training, as `item_losses`, and the outputs."""
 
 
-def one_pass(model: Any, x: Any, y: Any) -> tuple[tf.Tensor, Any]:
+def one_pass(model: Any, x: Any, y: Any) -> tuple[Items, Any]:
     """The losses of the model as it is."""
     y_pred = model(x, training=True)
     return model.item_losses(y, y_pred), y_pred
@@ -51,7 +55,7 @@ class Batch:
         self.model, self.data, self.parts, self.losses = model, data, parts, losses
         self.variables = model.trainable_variables
         _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._total = replicas.summed(tf.reduce_sum(model.item_weights(y, sample_weight)))
+        self._totals = replicas.summed(tf.nest.map_structure(tf.reduce_sum, model.item_weights(y, sample_weight)))
 
     def gradients(self, counted: bool = True) -> list[tf.Tensor | None]:
         """The gradients of the loss of the whole batch, on all replicas, one for each of `variables`.
@@ -65,8 +69,7 @@ class Batch:
             with tf.GradientTape() as tape:
                 losses, y_pred = self.losses(self.model, x, y)
                 losses, weights = _flat(self.model, losses, y, sample_weight)
-                loss = tf.math.divide_no_nan(tf.tensordot(losses, weights, 1), self._total)
-                loss = self.model.optimizer.scale_loss(loss)
+                loss = self.model.optimizer.scale_loss(_sum_of_means(losses, weights, self._totals))
             if counted:
                 _update_metrics(self.model, x, y, y_pred, losses, weights)
             return replicas.gradients(tape, loss, self.variables)
@@ -112,12 +115,19 @@ def test_step(model: Any, batch: Any) -> dict[str, tf.Tensor]:
 
 
 def _flat(model, losses, y, sample_weight):
-    """The losses and the weights of all items, both float32 [items]."""
+    """The losses and the weights of all items, both float32 [items], of each kind."""
     if model.losses:
         raise InputError("losses from add_loss or regularizers are not counted here: return them from item_losses")
     weights = model.item_weights(y, sample_weight)
-    losses.shape.assert_is_compatible_with(weights.shape)
-    return tf.reshape(losses, [-1]), tf.reshape(weights, [-1])
+    tf.nest.map_structure(lambda loss, weight: loss.shape.assert_is_compatible_with(weight.shape), losses, weights)
+    return tf.nest.map_structure(lambda items: tf.reshape(items, [-1]), (losses, weights))
+
+
+def _sum_of_means(losses, weights, totals):
+    means = tf.nest.map_structure(
+        lambda loss, weight, total: tf.math.divide_no_nan(tf.tensordot(loss, weight, 1), total), losses, weights, totals
+    )
+    return tf.add_n(tf.nest.flatten(means))
 
 
 def _update_metrics(model, x, y, y_pred, losses, weights):
