@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from kbert.data.batching import Shares, distributed
+from kbert.data.batching import Shares, distributed, few_lengths
 from kbert.data.sequences import Sequences, token_batches
 from kbert.errors import InputError
 from kbert.pretraining.stages import Stage
 
 _AHEAD = 4  # batches read and masked while the model computes
-
-Masks = Callable[[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor], Any]
-"""Of what `Sequences.load` gives, the numbers of the sequences int64 [B] and that of the epoch int64: what a model
-trains on, with tokens hidden; runs in a graph."""
+_MOST_ROWS = 2**20
 
 
 class Position(NamedTuple):
@@ -45,6 +43,66 @@ class Epoch(NamedTuple):
     batches: list[np.ndarray]
 
 
+class Batch(NamedTuple):
+    """Some sequences of an epoch, by their numbers int64 [B]."""
+
+    sequences: Sequences
+    rows: np.ndarray
+    epoch: int
+
+
+class Feed:
+    """Batches to what a model trains on: read from disk, shared out among replicas, and masked in the graph.
+
+    Args:
+        mask: of what `Sequences.load` gives, the numbers of the rows int64 [B] and that of the epoch int64: inputs and
+            labels, with tokens hidden.
+        pad_id: what fills short rows.
+        length: pad all rows to this many tokens, and batches to one of few numbers of rows, as XLA wants; None: pad to
+            the longest row of a batch.
+    """
+
+    def __init__(
+        self,
+        mask: Callable[[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor], Any],
+        pad_id: int,
+        length: int | None = None,
+    ):
+        self.mask, self.pad_id, self.length = mask, pad_id, length
+
+    def dataset(self, shares: Shares, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
+        """The shares of batches, one after another."""
+
+        def rows():
+            for batch in batches():
+                arrays = self._load(batch)
+                for replica in shares.replicas:
+                    yield {name: array[replica :: shares.of] if array.ndim else array for name, array in arrays.items()}
+
+        @tf.autograph.experimental.do_not_convert
+        def masked(features):
+            features = dict(features)
+            return self.mask(features, features.pop("row"), features.pop("epoch"))
+
+        shapes = {0: [], 1: [None], 2: [None, self.length]}
+        first = self._load(next(batches()))
+        signature = {name: tf.TensorSpec(shapes[array.ndim], array.dtype) for name, array in first.items()}
+        dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
+        return dataset.map(masked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_AHEAD)
+
+    def _load(self, batch: Batch) -> dict[str, np.ndarray]:
+        arrays = {**batch.sequences.load(batch.rows), "row": np.asarray(batch.rows, np.int64)}
+        if self.length is not None:
+            arrays = {name: self._padded(name, array, self.length) for name, array in arrays.items()}
+        return arrays | {"epoch": np.int64(batch.epoch)}
+
+    def _padded(self, name: str, array: np.ndarray, length: int) -> np.ndarray:
+        rows = next(number for number in few_lengths(_MOST_ROWS) if number >= len(array))
+        widths = [(0, rows - len(array)), *[(0, length - array.shape[1])] * (array.ndim - 1)]
+        # No pair has the label -1: it does not count.
+        return np.pad(array, widths, constant_values={"token_ids": self.pad_id, "pair_label": -1}.get(name, 0))
+
+
 class PretrainingData:
     """The batches of a run.
 
@@ -53,7 +111,7 @@ class PretrainingData:
         stages: how long sequences are.
         batch_tokens: tokens of a batch.
         seed: fixes the order of the sequences.
-        masks: makes inputs and targets.
+        feed: makes inputs and targets.
     """
 
     def __init__(
@@ -62,9 +120,9 @@ class PretrainingData:
         stages: Sequence[Stage],
         batch_tokens: int,
         seed: int,
-        masks: Masks,
+        feed: Feed,
     ):
-        self.cut, self.stages, self.batch_tokens, self.seed, self.masks = cut, stages, batch_tokens, seed, masks
+        self.cut, self.stages, self.batch_tokens, self.seed, self.feed = cut, stages, batch_tokens, seed, feed
         self._positions: dict[int, Position] = {}
 
     def epochs(self, begin: Position = Position()) -> Iterator[Epoch]:
@@ -90,14 +148,14 @@ class PretrainingData:
             begin: the position after the last of them.
         """
         return distributed(
-            strategy, lambda shares: _dataset(shares, lambda: self._batches(initial_step, begin), self.masks)
+            strategy, lambda shares: self.feed.dataset(shares, lambda: self._batches(initial_step, begin))
         )
 
     def position(self, step: int) -> Position:
         """Where the run is after a step that `dataset` has given a batch for; to be asked once."""
         return self._positions.pop(step)
 
-    def _batches(self, initial_step: int, begin: Position) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, initial_step: int, begin: Position) -> Iterator[Batch]:
         tokens = begin.tokens_before
         for epoch in self.epochs(begin):
             lengths, tokens_before = epoch.sequences.lengths(), tokens
@@ -107,7 +165,7 @@ class PretrainingData:
                     self._positions[step] = Position(
                         epoch.number, epoch.first_step, epoch.length, tokens, tokens_before
                     )
-                    yield _loaded(epoch.sequences, batch, epoch.number)
+                    yield Batch(epoch.sequences, batch, epoch.number)
 
 
 class HeldOut:
@@ -116,11 +174,11 @@ class HeldOut:
     Args:
         sequences: what is not trained on.
         batch_tokens: tokens of a batch.
-        masks: makes inputs and targets; of another seed than in training.
+        feed: makes inputs and targets.
     """
 
-    def __init__(self, sequences: Sequences, batch_tokens: int, masks: Masks):
-        self.sequences, self.masks = sequences, masks
+    def __init__(self, sequences: Sequences, batch_tokens: int, feed: Feed):
+        self.sequences, self.feed = sequences, feed
         self.batches = token_batches(sequences.lengths(), batch_tokens, 0, 0)
         if not self.batches:
             raise InputError("the held-out part of the corpus is empty: give more documents, or a larger --held-out")
@@ -131,32 +189,7 @@ class HeldOut:
     def dataset(self, strategy: tf.distribute.Strategy) -> Any:
         """All batches, again and again: each replica's rows of each batch."""
 
-        def batches() -> Iterator[dict[str, np.ndarray]]:
-            while True:
-                for batch in self.batches:
-                    yield _loaded(self.sequences, batch, 0)
+        def batches() -> Iterator[Batch]:
+            return (Batch(self.sequences, batch, 0) for batch in itertools.cycle(self.batches))
 
-        return distributed(strategy, lambda shares: _dataset(shares, batches, self.masks))
-
-
-def _loaded(sequences: Sequences, batch: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-    return {**sequences.load(batch), "sequence": batch.astype(np.int64), "epoch": np.int64(epoch)}
-
-
-def _dataset(shares: Shares, batches: Callable[[], Iterator[dict[str, np.ndarray]]], masks: Masks) -> tf.data.Dataset:
-    """The shares of batches, masked."""
-
-    def rows():
-        for batch in batches():
-            for replica in shares.replicas:
-                yield {name: array[replica :: shares.of] if array.ndim else array for name, array in batch.items()}
-
-    @tf.autograph.experimental.do_not_convert
-    def masked(features):
-        features = dict(features)
-        return masks(features, features.pop("sequence"), features.pop("epoch"))
-
-    first = next(batches())
-    signature = {name: tf.TensorSpec([None] * array.ndim, array.dtype) for name, array in first.items()}
-    dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
-    return dataset.map(masked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_AHEAD)
+        return distributed(strategy, lambda shares: self.feed.dataset(shares, batches))

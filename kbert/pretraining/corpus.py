@@ -12,7 +12,7 @@ from kbert.data.masking import Masking, MaskTokens
 from kbert.data.prepared import PreparedCorpus, prepare_corpus
 from kbert.data.readers import Columns
 from kbert.data.sequences import Sequences
-from kbert.pretraining.batches import HeldOut, PretrainingData
+from kbert.pretraining.batches import Feed, HeldOut, PretrainingData
 from kbert.pretraining.settings import PretrainSettings
 from kbert.tokenization.tokenizer import BertTokenizer
 from kbert.training import strategies
@@ -56,9 +56,15 @@ def _prepare(settings: PretrainSettings, tokenizer: BertTokenizer, folder: Path)
 
 
 def batches_of(
-    settings: PretrainSettings, corpus: PreparedCorpus, tokenizer: BertTokenizer
+    settings: PretrainSettings, corpus: PreparedCorpus, tokenizer: BertTokenizer, padded: bool = False
 ) -> tuple[PretrainingData, HeldOut]:
     """What a run trains on, and what it is evaluated on: sequences as long as the run's longest.
+
+    Args:
+        settings: of the run.
+        corpus: its tokens.
+        tokenizer: that made them.
+        padded: whether all rows are to have one length.
 
     Raises:
         InputError: one of the two is empty.
@@ -70,15 +76,19 @@ def batches_of(
     def training(length: int, epoch: int) -> Sequences:
         return cut(corpus.train, length, epoch=epoch)
 
-    options = Masking(**settings.masking())
+    options = Masking(settings.mask_rate, settings.mask_unit)
+
+    def feed(seed: int) -> Feed:
+        return Feed(MaskTokens(options, tokenizer, seed), tokenizer.pad_id, settings.longest if padded else None)
+
     data = PretrainingData(
         # Pairs are drawn anew for each epoch; other sequences are the same in all.
         lambda length, epoch: training(length, epoch if pairs else 0),
         settings.stages,
         settings.batch_tokens,
         settings.seed,
-        MaskTokens(options, tokenizer, settings.seed),
+        feed(settings.seed),
     )
     next(data.epochs())  # complains of an empty corpus before the run begins
     held_out = cut(corpus.held_out, settings.longest, seed=0)
-    return data, HeldOut(held_out, settings.batch_tokens, MaskTokens(options, tokenizer, _HELD_OUT_SEED))
+    return data, HeldOut(held_out, settings.batch_tokens, feed(_HELD_OUT_SEED))

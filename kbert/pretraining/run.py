@@ -69,7 +69,7 @@ def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arit
         return read_json(out / "metrics.json")
 
     tokenizer = BertTokenizer(start.vocabulary, start.tokenizer)
-    data = batches_of(settings, corpus_of(settings, tokenizer, strategy), tokenizer)
+    data = batches_of(settings, corpus_of(settings, tokenizer, strategy), tokenizer, arithmetic.jit_compile)
     keras.utils.set_random_seed(settings.seed)
     model = _compiled(settings, start, arithmetic)
     run = _Run(settings, model, *data)
@@ -96,14 +96,14 @@ def _record(start: Checkpoint) -> dict[str, Any]:
 
 
 def _compiled(settings: PretrainSettings, start: Checkpoint, arithmetic: Arithmetic) -> PretrainingModel:
-    model = PretrainingModel.from_checkpoint(start, settings.pairs)
+    model = PretrainingModel.from_checkpoint(
+        start, settings.pairs, skip_padding=False if arithmetic.jit_compile else None, mask_rate=settings.mask_rate
+    )
     schedule = _SCHEDULES[settings.decay](
         settings.peak_rate(start.config.hidden_dim), settings.steps, round(settings.warmup_rate * settings.steps)
     )
     optimizer = adamw(model.trainable_variables, schedule, settings.weight_decay, settings.clip_norm)
-    model.compile(optimizer=optimizer, jit_compile=arithmetic.jit_compile)
-    if not model.optimizer.built:  # Keras has wrapped it, to scale the loss
-        model.optimizer.build(model.trainable_variables)
+    model.compile(optimizer, settings.gradient_accumulation_steps, jit_compile=arithmetic.jit_compile)
     model.total_steps = settings.steps
     return model
 

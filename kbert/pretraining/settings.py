@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from kbert.config import SIZES
 from kbert.data.documents import LAYOUTS
@@ -57,7 +56,9 @@ class PretrainSettings(RunSettings):
     )
     across_documents: bool = setting(False, "let a sequence go on in the next document, so that fewer are short")
     segmenter: str = setting("", "splits texts without blanks into words, for --mask-unit word: jieba for Chinese")
-    layout: str = setting("documents", f"of plain text, {' or '.join(LAYOUTS)}: whether a blank line or each line ends one")
+    layout: str = setting(
+        "documents", f"of plain text, {' or '.join(LAYOUTS)}: whether a blank line or each line ends one"
+    )
     text_column: str = setting("", "column of the text")
     pair_column: str = setting("", "column of the second text")
     held_out: float = setting(0.01, "part of the documents that is not trained on, but evaluated on")
@@ -99,6 +100,8 @@ class PretrainSettings(RunSettings):
             raise InputError("--pairs and --across-documents do not go together: pairs are of one document each")
         if self.longest > self.batch_tokens:
             raise InputError(f"--batch-tokens must be at least the longest of --lengths. Received: {self.batch_tokens}")
+        if self.xla == "on" and len(self.stages) > 1:
+            raise InputError("--xla on compiles for sequences of one length: name one with --lengths")
         if self.xla == "on" and self.gradient_accumulation_steps > 1:
             raise InputError("--xla on and --gradient-accumulation-steps do not go together: leave one of them away")
 
@@ -117,7 +120,3 @@ class PretrainSettings(RunSettings):
         if self.learning_rate:
             return self.learning_rate
         return 5e-5 if self.model else 5e-4 if hidden_dim < _WIDE else 1e-4
-
-    def masking(self) -> dict[str, Any]:
-        """Options of `kbert.data.masking.Masking`."""
-        return {"rate": self.mask_rate, "unit": self.mask_unit}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints import huggingface, presets
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.huggingface_tokenizer import read_vocabulary_file
-from kbert.config import SIZES, BertConfig, TokenizerConfig
+from kbert.config import SIZES, BertConfig, FillMaskConfig, TokenizerConfig
 from kbert.errors import InputError
 from kbert.files import read_json
 from kbert.pretraining.settings import PretrainSettings
@@ -37,7 +38,8 @@ def start_of(settings: PretrainSettings) -> Checkpoint:
             f"--lengths must be at most {checkpoint.config.max_sequence_length}, the rows of the model's position "
             f"table. Received: {settings.longest}"
         )
-    return checkpoint
+    task = checkpoint.task if isinstance(checkpoint.task, FillMaskConfig) else FillMaskConfig()
+    return dataclasses.replace(checkpoint, task=dataclasses.replace(task, max_length=settings.longest))
 
 
 def config_of(size: str, num_tokens: int) -> BertConfig:
