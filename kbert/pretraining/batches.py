@@ -51,23 +51,22 @@ class Batch(NamedTuple):
     epoch: int
 
 
+Mask = Callable[[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor], Any]
+"""Of what `Sequences.load` gives, the numbers of the rows int64 [B] and that of the epoch int64: inputs and labels,
+with tokens hidden."""
+
+
 class Feed:
     """Batches to what a model trains on: read from disk, shared out among replicas, and masked in the graph.
 
     Args:
-        mask: of what `Sequences.load` gives, the numbers of the rows int64 [B] and that of the epoch int64: inputs and
-            labels, with tokens hidden.
+        mask: hides tokens; runs in a graph.
         pad_id: what fills short rows.
         length: pad all rows to this many tokens, and batches to one of few numbers of rows, as XLA wants; None: pad to
             the longest row of a batch.
     """
 
-    def __init__(
-        self,
-        mask: Callable[[Mapping[str, tf.Tensor], tf.Tensor, tf.Tensor], Any],
-        pad_id: int,
-        length: int | None = None,
-    ):
+    def __init__(self, mask: Mask, pad_id: int, length: int | None = None):
         self.mask, self.pad_id, self.length = mask, pad_id, length
 
     def dataset(self, shares: Shares, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
@@ -94,7 +93,7 @@ class Feed:
         arrays = {**batch.sequences.load(batch.rows), "row": np.asarray(batch.rows, np.int64)}
         if self.length is not None:
             arrays = {name: self._padded(name, array, self.length) for name, array in arrays.items()}
-        return arrays | {"epoch": np.int64(batch.epoch)}
+        return arrays | {"epoch": np.asarray(batch.epoch, np.int64)}
 
     def _padded(self, name: str, array: np.ndarray, length: int) -> np.ndarray:
         rows = next(number for number in few_lengths(_MOST_ROWS) if number >= len(array))
@@ -147,9 +146,11 @@ class PretrainingData:
             initial_step: steps done.
             begin: the position after the last of them.
         """
-        return distributed(
-            strategy, lambda shares: self.feed.dataset(shares, lambda: self._batches(initial_step, begin))
-        )
+
+        def batches() -> Iterator[Batch]:
+            return self._batches(initial_step, begin)
+
+        return distributed(strategy, lambda shares: self.feed.dataset(shares, batches))
 
     def position(self, step: int) -> Position:
         """Where the run is after a step that `dataset` has given a batch for; to be asked once."""

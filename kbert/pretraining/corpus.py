@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -43,11 +44,12 @@ def corpus_of(settings: PretrainSettings, tokenizer: BertTokenizer, strategy: tf
 
 
 def _prepare(settings: PretrainSettings, tokenizer: BertTokenizer, folder: Path) -> None:
+    layout: Any = settings.layout
     prepare_corpus(
         settings.corpus,
         tokenizer,
         folder,
-        layout=settings.layout,
+        layout=layout,
         columns=Columns(settings.text_column or None, settings.pair_column or None),
         segmenter=settings.segmenter or None,
         processes=settings.processes or None,
@@ -69,7 +71,7 @@ def batches_of(
     Raises:
         InputError: one of the two is empty.
     """
-    pairs = None if settings.pairs == "none" else settings.pairs
+    pairs: Any = None if settings.pairs == "none" else settings.pairs
     cut = functools.partial(Sequences.cut, across_documents=settings.across_documents, pairs=pairs, seed=settings.seed)
 
     @functools.lru_cache(maxsize=1)

@@ -57,7 +57,7 @@ class PretrainSettings(RunSettings):
     across_documents: bool = setting(False, "let a sequence go on in the next document, so that fewer are short")
     segmenter: str = setting("", "splits texts without blanks into words, for --mask-unit word: jieba for Chinese")
     layout: str = setting(
-        "documents", f"of plain text, {' or '.join(LAYOUTS)}: whether a blank line or each line ends one"
+        "documents", f"{' or '.join(LAYOUTS)}, of plain text: what ends a document, a blank line or each"
     )
     text_column: str = setting("", "column of the text")
     pair_column: str = setting("", "column of the second text")

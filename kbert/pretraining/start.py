@@ -66,7 +66,7 @@ def config_of(size: str, num_tokens: int) -> BertConfig:
         ) from None
     if config.vocabulary_size < num_tokens:
         raise InputError(
-            f"{path} has room for {config.vocabulary_size} tokens, the vocabulary has {num_tokens}: leave the number out"
+            f"{path} has room for {config.vocabulary_size} tokens, the vocabulary has {num_tokens}: leave the size out"
         )
     return config
 

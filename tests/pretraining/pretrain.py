@@ -1,8 +1,8 @@
 """`python pretrain.py MOMENT ARGUMENT…`: runs `kbert ARGUMENT…`, and kills itself with SIGKILL at a moment.
 
-Moments: "-" is none; "step N" is after step N, "before N" after the evaluation that step N ends in but before its state
-is kept, "state N" amid the writing of the state after step N, "clearing N" after that, before older states are removed,
-and "model" amid the writing of the finished model.
+Moments: "-" is none; "step N" is after step N; "before N" after the evaluation that step N ends in but before its state
+is kept; "state N" amid the writing of the state after step N; "clearing N" after that, before older states are removed;
+"model" amid the writing of the finished model. "told N" sends SIGTERM after step N, which lets the run keep its state.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def arrange(moment: str) -> None:
             super().on_train_batch_end(batch, logs)
             if what == "step" and self.step == int(number):
                 die()
+            if what == "told" and self.step == int(number):
+                os.kill(os.getpid(), signal.SIGTERM)
 
         def on_epoch_end(self, epoch, logs=None):
             if what == "before" and self.step == int(number):

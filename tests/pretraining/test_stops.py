@@ -6,30 +6,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors
 import safetensors.numpy
+from pretraining.processes import start
 
 from kbert import cli
 from kbert.pretraining import run
 from kbert.training import callbacks
-
-HERE = Path(__file__).parent
-
-
-def killed(moment: str, arguments: list[str], out: Path) -> subprocess.CompletedProcess:
-    """A run in a process of its own, which dies at a moment of `pretrain.py`."""
-    search_path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-W", "error", HERE / "pretrain.py", moment, *arguments, "--out", out],
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
-    )
 
 
 def assert_same(out: Path, finished: Path) -> None:
@@ -49,8 +35,9 @@ def assert_same(out: Path, finished: Path) -> None:
 )
 def test_a_killed_run_ends_as_one_left_alone(moments, arguments, finished, tmp_path):
     for moment in moments:
-        process = killed(moment, arguments, tmp_path / "run")
-        assert process.returncode == (0 if moment == "-" else -signal.SIGKILL), (moment, process.stderr)
+        process = start(moment, arguments, tmp_path / "run")
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == (0 if moment == "-" else -signal.SIGKILL), (moment, errors)
     assert_same(tmp_path / "run", finished)
 
 
