@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from kbert.errors import InputError
 
@@ -123,7 +123,20 @@ def any_machine(strategy: tf.distribute.Strategy, value: bool) -> bool:
         return value
     import tensorflow as tf
 
-    return bool(tf.reduce_any(strategy.gather(strategy.run(lambda: tf.constant([int(value)])), axis=0) > 0))
+    sums = _summing(strategy)(tf.constant(float(value)))
+    return bool(strategy.experimental_local_results(sums)[0] > 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _summing(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], Any]:
+    """The sum of a number over all replicas, in a graph that is traced once."""
+    import tensorflow as tf
+
+    def of_replica(value):
+        # The identity stands on the replica's device, which tells where the sum is wanted.
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+
+    return tf.function(lambda value: strategy.run(of_replica, args=(value,)), autograph=False)
 
 
 @contextlib.contextmanager
