@@ -107,8 +107,6 @@ class MaskTokens:
         vocabulary = tokenizer.vocabulary
         self._special = np.array([token in special for token in vocabulary])
         self._words = np.flatnonzero(~self._special & ~_unused(vocabulary)).astype(np.int32)
-        if not len(self._words):
-            raise InputError("the vocabulary has special tokens alone: there is no word to guess")
         self._reach = options.reach()
 
     def __call__(

@@ -201,14 +201,17 @@ class PretrainingModel(keras.Model):
     def _heads(self) -> list[keras.layers.Layer]:
         return [head for head in (self.head, self.pair_head) if head is not None]
 
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """The weights by their names in a checkpoint."""
+        return {name: v for layer in (self.encoder, *self._heads()) for name, v in named_weights(layer).items()}
+
     def checkpoint(self) -> Checkpoint:
         """The model as plain configs and arrays: a `BertForMaskedLM`, or for pairs a `BertForPreTraining`."""
-        variables = {name: v for layer in (self.encoder, *self._heads()) for name, v in named_weights(layer).items()}
         return Checkpoint(
             config=self.encoder.config,
             tokenizer=self.tokenizer.config,
             vocabulary=tuple(self.tokenizer.vocabulary),
-            tensors={name: variable.value.numpy() for name, variable in variables.items()},
+            tensors={name: variable.value.numpy() for name, variable in self.named_variables().items()},
             task=self.task,
         )
 

@@ -9,7 +9,7 @@ several kinds, tokens and pairs say; then the loss is the sum of the means of ea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -17,7 +17,7 @@ import tensorflow as tf
 from kbert.errors import InputError
 from kbert.training import replicas
 
-Items = tf.Tensor | Mapping[str, tf.Tensor]
+Items: TypeAlias = "tf.Tensor | Mapping[str, tf.Tensor]"
 """A number for each item, float32; where there are several kinds of them, by their names."""
 
 

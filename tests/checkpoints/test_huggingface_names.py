@@ -16,6 +16,7 @@ from kbert.checkpoints.checkpoint import (
     classifier_shapes,
     expand,
     masked_lm_shapes,
+    next_sentence_shapes,
     read_tensors,
     span_shapes,
     tagger_shapes,
@@ -25,7 +26,7 @@ from kbert.checkpoints.huggingface_names import ENCODER_RULES, HEAD_RULES, forei
 from kbert.config import TokenizerConfig
 from kbert.modeling.crf import CRF
 from kbert.modeling.encoder import make_encoder, named_weights
-from kbert.modeling.heads import ClassificationHead, MaskedLMHead, SpanHead, TokenHead
+from kbert.modeling.heads import ClassificationHead, MaskedLMHead, NextSentenceHead, SpanHead, TokenHead
 
 # What the encoder is made of.
 CHANGES = {
@@ -59,6 +60,7 @@ def test_shapes_are_those_of_the_keras_weights(config):
     assert weights_of(TokenHead(config, 4)) == tagger_shapes(config, 4)
     assert weights_of(SpanHead(config)) == span_shapes(config)
     assert weights_of(MaskedLMHead(config)) == masked_lm_shapes(config)
+    assert weights_of(NextSentenceHead(config)) == next_sentence_shapes(config)
     crf = {f"crf/{name}": shape for name, shape in weights_of(CRF(4, name="crf")).items()}
     bilstm = weights_of(TokenHead(config, 4, bilstm_units=3))
     assert bilstm | crf == tagger_shapes(config, 4, crf=True, bilstm_units=3)
@@ -70,6 +72,7 @@ def test_every_weight_of_every_head_comes_back(config):
         tagger_shapes(config, 4, crf=True, bilstm_units=3),
         span_shapes(config),
         masked_lm_shapes(config),
+        next_sentence_shapes(config),
     ]
     for head in heads:
         shapes = tensor_shapes(config) | head
@@ -95,6 +98,7 @@ def test_no_name_stands_twice():
         ("BertForTokenClassification", False),
         ("BertForQuestionAnswering", False),
         ("BertForMaskedLM", False),
+        ("BertForPreTraining", True),
     ],
 )
 def test_an_architecture_settles_prefix_and_pooler(tiny_config, architecture, pooler):

@@ -84,6 +84,7 @@ def weights(runs, name):
         ("tag-3-1", "tag-1-1"),
         ("strings-2-2", "strings-1-2"),
         *((f"{name}-{run}", f"{name}-1-1") for name in train_on.OTHERS for run in ("2-4", "3-1")),
+        *((f"pretrain-{run}", "pretrain-1-1") for run in ("1-4", "2-1", "3-1", "3-4")),
     ],
 )
 def test_devices_and_accumulation_change_nothing(runs, name, one):

@@ -217,13 +217,23 @@ RUNS = {
         "tag": ((1, 1),),
         "strings": ((1, 2), (2, 2)),
         "others": ((1, 1), (2, 4)),
+        "pretrain": ((1, 1), (1, 4), (2, 1)),
     },
-    3: {"classify": ((3, 4),), "adversarial": ((3, 4),), "tag": ((3, 1),), "strings": (), "others": ((3, 1),)},
+    3: {
+        "classify": ((3, 4),),
+        "adversarial": ((3, 4),),
+        "tag": ((3, 1),),
+        "strings": (),
+        "others": ((3, 1),),
+        "pretrain": ((3, 1), (3, 4)),
+    },
 }
 OTHERS = ("crf", "answer", "regression")
 
 
 def main(cpus: int, folder: Path) -> None:
+    from pretrain_on import pretrain
+
     from kbert.tasks.finetuning import finetune
     from kbert.tasks.settings import ClassifySettings
     from kbert.training.strategies import strategy_for
@@ -250,6 +260,9 @@ def main(cpus: int, folder: Path) -> None:
         for name in OTHERS:
             model, fitted = train_other(name, strategy_for(f"cpu:{devices}"), parts)
             keep(model, fitted, folder / f"{name}-{devices}-{parts}.npz")
+    for devices, parts in RUNS[cpus]["pretrain"]:
+        model, fitted = pretrain(strategy_for(f"cpu:{devices}"), parts, sys.modules[__name__])
+        keep(model, fitted, folder / f"pretrain-{devices}-{parts}.npz")
     if cpus == 2:
         (folder / "dropout.json").write_text(json.dumps(dropout_between_devices(strategy)))
         finetune(ClassifySettings.from_toml(folder / "devices.toml"))
