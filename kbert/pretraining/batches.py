@@ -97,7 +97,7 @@ class Feed:
 
     def _padded(self, name: str, array: np.ndarray, length: int) -> np.ndarray:
         rows = next(number for number in few_lengths(_MOST_ROWS) if number >= len(array))
-        widths = [(0, rows - len(array)), *[(0, length - array.shape[1])] * (array.ndim - 1)]
+        widths = [(0, rows - len(array)), *[(0, length - array.shape[-1])] * (array.ndim - 1)]
         # No pair has the label -1: it does not count.
         return np.pad(array, widths, constant_values={"token_ids": self.pad_id, "pair_label": -1}.get(name, 0))
 

@@ -194,6 +194,7 @@ def test_an_encoder_without_a_head_is_pretrained_further(tiny_folder, files, tmp
         ("--mask-unit", "span"),
         ("--layout", "lines"),
         ("--precision", "mixed_float16"),
+        ("--xla", "on", "--lengths", "32", "--pairs", "sop"),
     ],
     ids=" ".join,
 )
