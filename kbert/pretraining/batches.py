@@ -71,6 +71,7 @@ class Feed:
 
     def dataset(self, shares: Shares, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
         """The shares of batches, one after another."""
+        shapes = {0: [], 1: [None], 2: [None, self.length]}
 
         def rows():
             for batch in batches():
@@ -81,9 +82,11 @@ class Feed:
         @tf.autograph.experimental.do_not_convert
         def masked(features):
             features = dict(features)
-            return self.mask(features, features.pop("row"), features.pop("epoch"))
+            batch = self.mask(features, features.pop("row"), features.pop("epoch"))
+            for tensor in tf.nest.flatten(batch):  # what the mask broadcasts has lost its length
+                tensor.set_shape(shapes[len(tensor.shape)])
+            return batch
 
-        shapes = {0: [], 1: [None], 2: [None, self.length]}
         first = self._load(next(batches()))
         signature = {name: tf.TensorSpec(shapes[array.ndim], array.dtype) for name, array in first.items()}
         dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
