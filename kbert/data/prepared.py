@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,12 +135,14 @@ def prepare_corpus(
     }
     encoders = document_encoders(tokenizer.vocabulary, tokenizer.config, segmenter, processes)
     try:
-        with new_folder(folder) as partial, encoders as encoded, _progress() as bar:
-            writers = {name: ShardWriter(partial, name, SHARD_TOKENS) for name in PARTS}
+        with ExitStack() as stack:
+            partial = stack.enter_context(new_folder(folder))
+            writers = {part: stack.enter_context(ShardWriter(partial, part, SHARD_TOKENS)) for part in PARTS}
+            encoded, bar = stack.enter_context(encoders), stack.enter_context(_progress())
             for block, tokens in encoded((block, block.documents) for block in _blocks(documents)):
                 writers[block.part].append(tokens)
                 bar.update(block.characters)
-            shards = {name: writer.close() for name, writer in writers.items()}
+            shards = {part: writer.close() for part, writer in writers.items()}
             if not shards["train"]:
                 raise InputError("the corpus leaves no token to train on: add documents, or hold out a smaller part")
             write_json(partial / MANIFEST, _manifest(paths, settings, tokenizer, shards))
@@ -189,26 +192,30 @@ class _Block:
 def _divided(documents: Iterable[str], held_out: float) -> Iterator[tuple[str, str]]:
     """The part that each document is in, and the document.
 
-    Until one is held out, the candidate for it is kept back: what has the lowest hash so far.
+    While all are on the same side, the one nearest to the other is kept back: it changes sides if it must.
     """
     limit = int(held_out * 2**64)
-    candidate: tuple[int, str] | None = None
-    found, seen = limit == 0, 0
-    for seen, document in enumerate(documents, 1):  # noqa: B007
-        number = int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8).digest(), "big")
-        is_held_out = number < limit
-        found |= is_held_out
-        if not found and (candidate is None or number < candidate[0]):
-            candidate, given = (number, document), candidate
-            if given is not None:
-                yield "train", given[1]
+    if limit == 0:
+        yield from (("train", document) for document in documents)
+        return
+    kept: tuple[int, str] | None = None
+    number_of_documents = 0
+    for document in documents:
+        number_of_documents += 1
+        this = int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8).digest(), "big"), document
+        if number_of_documents == 1:
+            kept = this
             continue
-        if is_held_out and candidate is not None:
-            yield "train", candidate[1]
-            candidate = None
-        yield "held_out" if is_held_out else "train", document
-    if candidate is not None:
-        yield "held_out" if seen > 1 else "train", candidate[1]
+        if kept is not None:
+            if (this[0] < limit) != (kept[0] < limit):
+                yield PARTS[kept[0] < limit], kept[1]
+                kept = None
+            elif abs(this[0] - limit) < abs(kept[0] - limit):
+                kept, this = this, kept
+        yield PARTS[this[0] < limit], this[1]
+    if kept is not None:
+        goes_out = kept[0] >= limit and number_of_documents > 1
+        yield PARTS[goes_out], kept[1]
 
 
 def _blocks(documents: Iterable[tuple[str, str]]) -> Iterator[_Block]:

@@ -30,7 +30,8 @@ _BEFORE_NUMBERS = frozenset(
     "no nos nr fig figs p pp vol vols ch chap sec sect art arts eq eqs op pt pl tab para "
     "jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
-_LONGEST_WORD = 16  # characters of a word that is looked at before a full stop
+_LONGEST_ABBREVIATION = 8  # characters
+_LONGEST_WORD = 12  # characters that are looked at before a full stop, with signs before the word
 _LONGEST = 2**14  # characters of a sentence: more than any row of a model has
 
 
@@ -49,28 +50,31 @@ def split_sentences(text: str) -> list[str]:
     """
     sentences, begin = [], 0
     for match in _END.finditer(text):
-        if text[match.start()] != "." or not _goes_on(text, begin, match):
-            sentences.append(text[begin : match.end()].strip())
-            begin = match.end()
+        stop, end = match.span()
+        if text[stop] != "." or not _goes_on(text, begin, stop, end):
+            sentences.append(text[begin:end].strip())
+            begin = end
     sentences.append(text[begin:].strip())
     if max(map(len, sentences)) > _LONGEST:
         sentences = [part for sentence in sentences for part in _cut(sentence)]
     return list(filter(None, sentences))
 
 
-def _goes_on(text: str, begin: int, match: re.Match[str]) -> bool:
-    """Whether the full stop that begins the match belongs to an abbreviation, an initial or a number of a list."""
-    stop = match.start()
-    before = text[max(begin, stop - _LONGEST_WORD) : stop].split()
-    if not before or text[stop + 1] not in " \n\t\r":
+def _goes_on(text: str, begin: int, stop: int, end: int) -> bool:
+    """Whether the full stop at `stop` is that of an abbreviation, an initial or a number of a list.
+
+    The sentence begins at `begin`; another would at `end`.
+    """
+    before = text[max(begin, stop - _LONGEST_WORD) : stop].rsplit(None, 1)
+    word = before[-1].lstrip("\"'“‘([") if before else ""
+    if not word or len(word) > _LONGEST_ABBREVIATION or text[stop + 1] not in " \n\t\r":
         return False
-    word = before[-1].lstrip("\"'“‘([")
     if len(word) == 1 and word.isalpha():
         return word != "I" and word.isascii()
-    if "." in word and all(len(letter) == 1 for letter in word.split(".")):
-        return not word.isnumeric() and word[0].isalpha()
+    if "." in word:
+        return all(len(letter) == 1 and letter.isalpha() for letter in word.split("."))
     word = word.lower()
-    if word in _TITLES or (word in _BEFORE_NUMBERS and text[match.end()].isdigit()):
+    if word in _TITLES or (word in _BEFORE_NUMBERS and text[end].isdigit()):
         return True
     return word.isdigit() and not text[begin:stop].strip(" \n\t\r\"'“‘([" + word)
 

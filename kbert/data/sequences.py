@@ -11,7 +11,7 @@ from kbert.data.pairing import PAIRS, pair_up
 from kbert.data.shards import CorpusPart
 from kbert.errors import InputError
 
-_GROUP = 50  # batches among which rows are sorted by length: long enough to save padding, short enough to shuffle
+_GROUP = 100  # batches among which rows are sorted by length: long enough to save padding, short enough to shuffle
 
 
 class Sequences:

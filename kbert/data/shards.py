@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,13 @@ class ShardWriter:
         self._counts = dict.fromkeys(COUNTS, 0)
         self._entries: list[dict[str, Any]] = []
 
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files.values():
+            file.abandon()
+
     def append(self, encoded: Encoded) -> None:
         """Add documents behind those that are there."""
         if not len(encoded.token_ids):
@@ -109,6 +117,11 @@ class _GrowingArray:
         self._write_header()
         self._file.close()
         return file_entry(self._path)
+
+    def abandon(self) -> None:
+        """Close the file, which is not whole and need not be."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _write_header(self) -> None:
         assert self._dtype is not None

@@ -1,0 +1,67 @@
+"""Sentences of English and Chinese texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbert.data import sentences
+from kbert.data.sentences import split_sentences
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        ["It rained.", "We stayed!", "Did you?", "2 of us did."],
+        ['He said "No."', "Then he left.", "(She did not.)", "“Well,” I said."],
+        ["Dr. J. Smith of Mt. Airy met Mrs. Jones.", "They talked."],
+        ["The U.S. Army bought 3.5 million at 2.50 each.", "It paid."],
+        ["See No. 5 and fig. 3 of vol. 2.", "He said no.", "On Jan. 3 it snowed."],
+        ["e.g. this one and i.e. That one.", "End."],
+        ["So did I.", "He was in World War I.", "It ended."],
+        ["1. The first rule.", "2. The second rule."],
+        ["Wait... what?", "Yes!!", "Really?!", "No."],
+        ["The end is near.lower case follows. and goes on.", "Visit example.com today."],
+        ["Él vino.", "Élle aussi.", "Он пришёл.", "Она тоже."],
+    ],
+    ids=lambda expected: expected[0][:12],
+)
+def test_english(expected):
+    assert split_sentences(" ".join(expected)) == expected
+    assert [" ".join(s.split()) for s in split_sentences("\n".join(expected))] == expected
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        ["今天下雨。", "我们没出门！", "你呢？", "我也是；", "好吧……", "再见。"],
+        ["他说：“好。”", "然后走了。", "（她没走。）", "「真的吗？！」", "真的。"],
+        ["好看!", "我爱电影?", "得3.5分。", "第1.2节讲的是A.B公司。"],
+        ["没有标点的一段话"],
+    ],
+    ids=lambda expected: expected[0],
+)
+def test_chinese(expected):
+    assert split_sentences("".join(expected)) == expected
+
+
+def test_line_ends_and_blank_lines():
+    text = "A sentence that is\nbroken into lines. And\nanother.\n\nA heading\n \nText below it.\r\n\r\nLast"
+    expected = ["A sentence that is broken into lines.", "And another.", "A heading", "Text below it.", "Last"]
+    assert [" ".join(s.split()) for s in split_sentences(text)] == expected
+
+
+@pytest.mark.parametrize("text", ["", " \n\n ", "."])
+def test_little_text(text):
+    assert split_sentences(text) == list(filter(None, [text.strip()]))
+
+
+def test_nothing_is_lost():
+    text = 'Mr. A. B. said: "No." 好。” \'Tis 3.5!? …Well… Then\n\n。。 x.Y z. ... End... And i. ii. 1) One. 2. Two'
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+def test_long_sentences_are_cut_between_words(monkeypatch):
+    monkeypatch.setattr(sentences, "_LONGEST", 10)
+    assert split_sentences("one two three four five. Six") == ["one two", "three", "four five.", "Six"]
+    assert split_sentences("x" * 25) == ["x" * 10, "x" * 10, "x" * 5]
+    assert split_sentences("一二三四五，六七八九十一二") == ["一二三四五，", "六七八九十一二"]
