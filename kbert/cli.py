@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from kbert import __version__
-from kbert.commands import bench, models, serving, vocab
+from kbert.commands import bench, models, pretrain, serving, vocab
 from kbert.errors import InputError
 
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]] = {
     "presets": ("list pretrained models: which for which task and language", models.presets_arguments, models.presets),
     "vocab": ("learn a vocabulary from text files of your own", vocab.vocab_arguments, vocab.vocab),
+    "pretrain": ("pretrain a model on text files of your own", pretrain.pretrain_arguments, pretrain.pretrain),
     "finetune": ("fine-tune a pretrained model on files of your own", models.finetune_arguments, models.finetune),
     "evaluate": ("metrics of a model on a labelled file", models.evaluate_arguments, models.evaluate),
     "predict": ("answers of a model, one JSON object a text", models.predict_arguments, models.predict),

@@ -61,7 +61,7 @@ def read(folder: Path, weights: bool = True) -> Checkpoint:
 
 def _read(folder: Path, weights: bool) -> Checkpoint:
     keys = read_json(folder / "config.json")
-    config = _config_from_keys(keys, folder)
+    config = config_from_keys(keys, folder / "config.json")
     task = _task_from_keys(keys, folder, config.max_sequence_length)
     vocabulary = read_vocabulary(folder)
     if len(vocabulary) > config.vocabulary_size:
@@ -95,15 +95,20 @@ def write(folder: Path, checkpoint: Checkpoint, extra: Callable[[Path], None] | 
             extra(partial)
 
 
-def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
+def config_from_keys(keys: Mapping[str, Any], path: Path) -> BertConfig:
+    """The architecture that the keys of a config.json say; `path` is for messages.
+
+    Raises:
+        InputError: the keys are no BERT's.
+    """
     if keys.get("model_type", "bert") not in ("bert", "kbert"):
-        raise InputError(f"{folder}/config.json: kbert reads BERT models; this is model_type {keys['model_type']!r}")
+        raise InputError(f"{path}: kbert reads BERT models; this is model_type {keys['model_type']!r}")
     positions = keys.get("position_embedding_type", "absolute")
     if positions not in _POSITIONS:
-        raise InputError(f"{folder}/config.json: only absolute position embeddings are BERT's")
+        raise InputError(f"{path}: only absolute position embeddings are BERT's")
     activation = keys.get("hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
-        raise InputError(f"{folder}/config.json: hidden_act must be one of {tuple(_ACTIVATIONS)}, not {activation!r}")
+        raise InputError(f"{path}: hidden_act must be one of {tuple(_ACTIVATIONS)}, not {activation!r}")
     try:
         return BertConfig(
             vocabulary_size=keys["vocab_size"],
@@ -123,7 +128,7 @@ def _config_from_keys(keys: dict[str, Any], folder: Path) -> BertConfig:
             position_embedding=_POSITIONS[positions],
         )
     except KeyError as error:
-        raise InputError(f"{folder}/config.json has no key {error.args[0]!r}, which every BERT has") from None
+        raise InputError(f"{path} has no key {error.args[0]!r}, which every BERT has") from None
 
 
 def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> TaskConfig | None:

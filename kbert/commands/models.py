@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kbert.commands.settings import settings_arguments, settings_from
 from kbert.commands.terminal import load_tensorflow, positive, print_json
 from kbert.errors import InputError
-from kbert.tasks.settings import SETTINGS, FinetuneSettings, flag, read_toml
+from kbert.tasks.settings import SETTINGS
 
 # === presets ===
 
@@ -36,33 +37,15 @@ def finetune_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(title="tasks", required=True, metavar="TASK")
     for kind in SETTINGS:
         help = (kind.__doc__ or "").rstrip(".")
-        _settings_arguments(
-            tasks.add_parser(kind.task, help=help[0].lower() + help[1:], description=kind.__doc__), kind
-        )
-
-
-def _settings_arguments(parser: argparse.ArgumentParser, kind: type[FinetuneSettings]) -> None:
-    parser.add_argument("--config", type=Path, help="TOML file with any of these settings; flags win over it")
-    parser.set_defaults(kind=kind)
-    for field in dataclasses.fields(kind):
-        default = "" if field.default in ("", False) else f" (default: {field.default})"
-        options: dict[str, Any] = {"help": field.metadata["help"] + default, "default": argparse.SUPPRESS}
-        if isinstance(field.default, bool):
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["type"], options["metavar"] = type(field.default), type(field.default).__name__.upper()
-        parser.add_argument(f"--{flag(field.name)}", **options)
+        settings_arguments(tasks.add_parser(kind.task, help=help[0].lower() + help[1:], description=kind.__doc__), kind)
 
 
 def finetune(args: argparse.Namespace) -> None:
-    settings = read_toml(args.config, args.kind) if args.config else {}
-    names = [field.name for field in dataclasses.fields(args.kind)]
-    settings |= {name: getattr(args, name) for name in names if hasattr(args, name)}
-    checked = args.kind(**settings)
+    settings = settings_from(args, args.kind)
     load_tensorflow()
     from kbert.tasks.finetuning import finetune
 
-    print_json(finetune(checked))
+    print_json(finetune(settings))
 
 
 # === evaluate, predict ===

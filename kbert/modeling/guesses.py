@@ -43,4 +43,6 @@ class FixedGuesses:
         T = guessed.shape[1]
         firsts = ops.cast(guessed, "int32") * ops.arange(T, 0, -1, dtype="int32")
         index = ops.top_k(firsts, self.room(T))[1]
-        return ops.take_along_axis(values, ops.reshape(index, (*index.shape, *(1,) * (values.ndim - 2))), axis=1)
+        return ops.take_along_axis(
+            values, ops.reshape(index, (-1, *index.shape[1:], *(1,) * (values.ndim - 2))), axis=1
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import shutil
 from importlib.metadata import version
@@ -15,16 +14,17 @@ import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.errors import InputError
-from kbert.files import read_json, replaced_files, write_json
+from kbert.files import read_json, write_json
 from kbert.tasks.files import Loaded
 from kbert.tasks.model_card import model_card
 from kbert.tasks.plans import Plan, plan_of
-from kbert.tasks.settings import FinetuneSettings, read_toml
+from kbert.tasks.settings import FinetuneSettings
 from kbert.tasks.task import Task
 from kbert.training import strategies
 from kbert.training.arithmetic import Arithmetic, arithmetic_for
 from kbert.training.callbacks import EvaluationBar, FiniteLoss, ProgressBar, Resuming, write_history
 from kbert.training.evaluation import BestEpoch
+from kbert.training.run_folder import begin_folder, check_run
 
 _log = logging.getLogger(__name__)
 
@@ -51,18 +51,11 @@ def finetune(settings: FinetuneSettings) -> dict[str, Any]:
 
 def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arithmetic: Arithmetic) -> dict[str, Any]:
     out, writes = Path(settings.out), strategies.is_chief(strategy)
-    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise InputError("--tensorboard needs tensorboard: pip install tensorboard")
     plan = plan_of(settings)
     train, dev = _read(plan, settings.train), _read(plan, settings.dev)
     plan.check(train, dev)
     record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
-    if not strategies.agree(strategy, settings.to_toml() + str(record)):
-        raise InputError("the machines of TF_CONFIG have different settings or data: give all of them the same")
-    if not strategies.agree(strategy, str(arithmetic)):
-        raise InputError("the machines of TF_CONFIG have GPUs of different makes: name one --precision for all of them")
-    if writes:
-        _check_folder(out, settings, record)
+    check_run(settings, record, strategy, arithmetic)
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
         return read_json(out / "metrics.json")
@@ -71,7 +64,7 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
     model.compile(**settings.recipe(), jit_compile=arithmetic.jit_compile)
     if writes:
-        _begin_folder(out, settings, record)
+        begin_folder(out, settings, record)
     history, best = _train(model, plan, train, dev, out)
     metrics = {
         "task": settings.task,
@@ -107,30 +100,6 @@ def _read(plan: Plan, path: str) -> Loaded:
 
 def _sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _check_folder(out: Path, settings: FinetuneSettings, record: dict[str, str]) -> None:
-    """Refuse a folder that holds anything but this run, on this data."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: name a folder")
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not (out / "data.json").exists():
-        raise InputError(f"{out} is not empty and holds no run of kbert: choose another --out")
-    differences = settings.differences(type(settings)(**read_toml(out / "settings.toml", type(settings))))
-    if differences:
-        raise InputError(
-            f"{out} holds a run with other settings ({'; '.join(differences)}): choose another --out, or remove it"
-        )
-    if read_json(out / "data.json") != record:
-        raise InputError(f"{out} holds a run on other data (a file has changed since): choose another --out")
-
-
-def _begin_folder(out: Path, settings: FinetuneSettings, record: dict[str, str]) -> None:
-    """Say in the folder whose it is, once everything that can be wrong with a new run has been looked at."""
-    with replaced_files(out, last="data.json") as partial:
-        (partial / "settings.toml").write_text(settings.to_toml(), encoding="utf8")
-        write_json(partial / "data.json", record)
 
 
 def _train(

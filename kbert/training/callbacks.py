@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import shutil
 import sys
@@ -17,6 +18,9 @@ from tqdm import tqdm
 from kbert.errors import InputError
 from kbert.files import new_folder, read_json, write_json
 from kbert.training.replicas import inner_optimizer
+from kbert.training.run_folder import room_for
+
+_log = logging.getLogger(__name__)
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -32,12 +36,20 @@ class ProgressBar(keras.callbacks.Callback):
             self._bar = tqdm(total=self.model.total_steps, initial=self.initial_step, unit="step", file=sys.stderr)
 
     def on_train_batch_end(self, batch, logs=None):
+        self._bar.set_postfix(self.figures(logs or {}), refresh=False)
         self._bar.update()
-        self._bar.set_postfix(_rounded(logs), refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):
-        values = "  ".join(f"{name} {value}" for name, value in _rounded(logs).items())
-        tqdm.write(f"epoch {epoch + 1}: {values}", file=sys.stderr)
+        values = "  ".join(f"{name} {value}" for name, value in self.figures(logs or {}).items())
+        tqdm.write(f"{self.title(epoch)}: {values}", file=sys.stderr)
+
+    def figures(self, logs: dict[str, float]) -> dict[str, str]:
+        """What the bar shows of a step, and its line of an epoch."""
+        return {name: f"{float(value):.4f}" for name, value in logs.items()}
+
+    def title(self, epoch: int) -> str:
+        """What stands before the line of an epoch."""
+        return f"epoch {epoch + 1}"
 
     def close(self) -> None:
         """Draw the bar for the last time."""
@@ -74,37 +86,53 @@ class Resuming(keras.callbacks.Callback):
     again ends as one that was not.
 
     Args:
-        folder: `folder/step-N` is the newest state; older ones are removed once it is complete.
+        folder: `folder/step-N` is the state after N steps; older ones than `keep` are removed once it is complete.
         every_steps: optimizer steps between two states, besides the one at the end of each epoch.
         writes: whether this process writes the states; one of several machines does.
+        keep: how many states to keep. Where the newest is damaged, an older one is taken up.
     """
 
-    def __init__(self, folder: Path, every_steps: int, writes: bool = True):
+    def __init__(self, folder: Path, every_steps: int, writes: bool = True, keep: int = 1):
         super().__init__()
-        self.folder, self.every_steps, self.writes = folder, every_steps, writes
+        self.folder, self.every_steps, self.writes, self.keep = folder, every_steps, writes, keep
         self.history: list[dict[str, float]] = []
         self.step = 0  # optimizer steps done
+        self.saved_step = 0  # of the newest state
         self._metrics: dict[str, np.ndarray] = {}
 
     def find(self) -> Path | None:
         """The newest complete state."""
-        states = self.folder.glob("step-*/state.json")
-        return max((path.parent for path in states), key=_step_number, default=None)
+        return next(iter(self._states()), None)
+
+    def _states(self) -> list[Path]:
+        """All complete states, the newest first."""
+        return sorted((path.parent for path in self.folder.glob("step-*/state.json")), key=_step_number, reverse=True)
 
     def restore(self, model: keras.Model) -> None:
-        """Take up the newest state, if there is one, into a compiled model of the same make."""
-        state = self.find()
-        if state is None:
-            return
-        try:
-            arrays = safetensors.numpy.load_file(state / "variables.safetensors")
-            content = read_json(state / "state.json")
-            self.history, self.step = content["history"], content["step"]
-            assign(_variables(model), arrays)
-        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{state} does not fit this run or is damaged ({error}): remove {self.folder} to start again"
-            ) from None
+        """Take up the newest state, if there is one, into a compiled model of the same make.
+
+        Raises:
+            InputError: no state that there is can be read, or fits the model.
+        """
+        for partial in self.folder.glob(".*") if self.writes else ():  # what a run was killed over
+            shutil.rmtree(partial)
+        states = self._states()
+        for state in states:
+            try:
+                self._take_up(model, state)
+                return
+            except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+                complaint = f"{state} does not fit this run or is damaged ({error})"
+                if state == states[-1]:
+                    raise InputError(f"{complaint}: remove {self.folder} to start again") from None
+                _log.warning("%s: taking the one before", complaint)
+
+    def _take_up(self, model: keras.Model, state: Path) -> None:
+        arrays = safetensors.numpy.load_file(state / "variables.safetensors")
+        content = read_json(state / "state.json")
+        assign(_variables(model), arrays)
+        self.take_content(content)
+        self.saved_step = self.step
         self._metrics = {name: array for name, array in arrays.items() if name.startswith("metrics/")}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -116,25 +144,42 @@ class Resuming(keras.callbacks.Callback):
         self.step += 1
         ends_epoch = batch + 1 == self.params["steps"]
         if self.every_steps and self.step % self.every_steps == 0 and not ends_epoch:
-            self._save(self.model, metrics=True)
+            self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1, "step": self.step, **{name: float(value) for name, value in (logs or {}).items()}}
-        self.history.append(row)
-        self._save(self.model, metrics=False)
+        self.history.append(self.row(epoch, {name: float(value) for name, value in (logs or {}).items()}))
+        self.save(metrics=False)
 
-    def _save(self, model: keras.Model, metrics: bool) -> None:
+    def content(self) -> dict[str, Any]:
+        """What a state holds beside variables, as JSON."""
+        return {"step": self.step, "history": self.history}
+
+    def take_content(self, content: dict[str, Any]) -> None:
+        """The inverse of `content`; KeyError for what is missing."""
+        self.step, self.history = content["step"], content["history"]
+
+    def row(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
+        """What the history says of an epoch."""
+        return {"epoch": epoch + 1, "step": self.step, **logs}
+
+    def save(self, metrics: bool = True) -> None:
+        """Write the state as it is now; `metrics`: with those of an epoch that has not ended."""
         target = self.folder / f"step-{self.step}"
-        variables = _variables(model) | (_metric_variables(model) if metrics else {})
+        variables = _variables(self.model) | (_metric_variables(self.model) if metrics else {})
         # On every machine: reading a metric sums over all of them.
         arrays = {name: np.asarray(variable.value.numpy()) for name, variable in variables.items()}
+        self.saved_step = self.step
         if not self.writes:
             return
-        with new_folder(target) as partial:
+        if target.exists():  # a damaged one
+            shutil.rmtree(target)
+        with room_for(target), new_folder(target) as partial:
             safetensors.numpy.save_file(arrays, partial / "variables.safetensors")
-            write_json(partial / "state.json", {"step": self.step, "history": self.history})
+            write_json(partial / "state.json", self.content())
+        # A state after the one that was taken up is a damaged one.
+        kept = [state for state in self._states() if _step_number(state) <= self.step][: self.keep]
         for old in self.folder.glob("step-*"):
-            if old != target:
+            if old not in kept:
                 shutil.rmtree(old)
 
 
@@ -173,7 +218,3 @@ def assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) 
 
 def _step_number(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _rounded(logs: dict[str, float] | None) -> dict[str, str]:
-    return {name: f"{float(value):.4f}" for name, value in (logs or {}).items()}

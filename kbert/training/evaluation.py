@@ -15,6 +15,7 @@ from kbert.errors import InputError
 from kbert.files import new_folder, read_json, write_json
 from kbert.training import strategies
 from kbert.training.callbacks import assign
+from kbert.training.run_folder import room_for
 
 LOWER_IS_BETTER = ("loss", "error", "perplexity")
 """Last parts of the names of metrics that fall as a model gets better; all others rise."""
@@ -117,7 +118,7 @@ class BestEpoch(keras.callbacks.Callback):
         arrays = {name: np.asarray(variable.value.numpy()) for name, variable in _weights(self.model).items()}
         if not self.writes:
             return
-        with new_folder(self._target) as partial:
+        with room_for(self._target), new_folder(self._target) as partial:
             safetensors.numpy.save_file(arrays, partial / "weights.safetensors")
             write_json(partial / "state.json", {"epoch": self.epoch, "value": self.value})
         for old in self.folder.glob("best-*"):

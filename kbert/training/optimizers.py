@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -50,12 +51,24 @@ class LinearWarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         step = ops.cast(step, "float32")
         total, warmup = ops.unstack(self._steps)
         rise = ops.where(warmup > 0, step / ops.maximum(warmup, 1.0), 1.0)
-        fall = (total - step) / ops.maximum(total - warmup, 1.0)
-        return self.peak * ops.clip(ops.minimum(rise, fall), 0.0, 1.0)
+        left = ops.clip((total - step) / ops.maximum(total - warmup, 1.0), 0.0, 1.0)
+        return self.peak * ops.minimum(rise, self.fall(left))
+
+    def fall(self, left):
+        """The part of the peak that is reached where `left`, in [0, 1], of the steps after the rise are to come."""
+        return left
 
     def get_config(self):
         total_steps, warmup_steps = (int(steps) for steps in self._steps.numpy())
         return {"peak": self.peak, "total_steps": total_steps, "warmup_steps": warmup_steps}
+
+
+@keras.saving.register_keras_serializable("kbert")
+class CosineWarmupDecay(LinearWarmupDecay):
+    """As `LinearWarmupDecay`, but falling along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+
+    def fall(self, left):
+        return 0.5 * (1.0 - ops.cos(math.pi * left))
 
 
 @keras.saving.register_keras_serializable("kbert")

@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from kbert.errors import InputError
 
@@ -115,6 +115,28 @@ def of_first_machine(strategy: tf.distribute.Strategy, values: list[float]) -> l
 
     gathered = strategy.gather(strategy.run(lambda: tf.constant([values], tf.float64)), axis=0)
     return gathered[0].numpy().tolist()
+
+
+def any_machine(strategy: tf.distribute.Strategy, value: bool) -> bool:
+    """Whether any machine passes True; each must call this at the same point."""
+    if strategy.cluster_resolver is None:
+        return value
+    import tensorflow as tf
+
+    sums = _summing(strategy)(tf.constant(float(value)))
+    return bool(strategy.experimental_local_results(sums)[0] > 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _summing(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], Any]:
+    """The sum of a number over all replicas, in a graph that is traced once."""
+    import tensorflow as tf
+
+    def of_replica(value):
+        # The identity stands on the replica's device, which tells where the sum is wanted.
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+
+    return tf.function(lambda value: strategy.run(of_replica, args=(value,)), autograph=False)
 
 
 @contextlib.contextmanager

@@ -91,20 +91,23 @@ def kbert_epochs(
     mask = MaskTokens(Masking(rate=RATE, unit="token"), model.tokenizer)
     epochs = iter(range(2**31))
 
-    def run() -> None:
+    def indices():
         epoch = next(epochs)
-        order = training_order(data.lengths(), batch_size, 0, epoch)
-        numbers, splits = tf.constant(np.concatenate(order)), tf.constant(np.cumsum([0, *map(len, order)]))
+        for index in training_order(data.lengths(), batch_size, 0, epoch):
+            yield index, epoch
 
-        @tf.autograph.experimental.do_not_convert
-        def batch(i):
-            index = numbers[splits[i] : splits[i + 1]]
-            features = data.features(index)
-            features["word_starts"] = tf.gather(begins, features["token_ids"])
-            return mask(features, index, epoch)
+    @tf.autograph.experimental.do_not_convert
+    def batch(index, epoch):
+        features = data.features(index)
+        features["word_starts"] = tf.gather(begins, features["token_ids"])
+        return mask(features, index, epoch)
 
-        dataset = tf.data.Dataset.range(len(order)).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
-        found = model.fit(dataset.prefetch(tf.data.AUTOTUNE), shuffle=False, verbose=0)
+    signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
+    dataset = tf.data.Dataset.from_generator(indices, output_signature=signature)
+    dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+    def run() -> None:
+        found = model.fit(dataset, shuffle=False, verbose=0)
         check_finite(found.history["loss"][0])
 
     return run

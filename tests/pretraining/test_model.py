@@ -15,7 +15,6 @@ from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import FillMaskConfig, TokenizerConfig
 from kbert.errors import InputError
-from kbert.modeling.guesses import FixedGuesses
 from kbert.pretraining.model import PretrainingModel
 from kbert.training.optimizers import adamw
 
@@ -111,16 +110,6 @@ def test_padded_rows_train_as_real_tokens(fresh, batch, compiled):
     for name, value in weights[0].items():
         if not name.endswith("query_key_value/bias"):  # of keys, whose gradient is rounding
             np.testing.assert_allclose(weights[1][name], value, atol=1e-4, err_msg=name)
-
-
-def test_padded_rows_guess_their_first_tokens():
-    guesses = FixedGuesses(0.15)
-    assert [guesses.room(length) for length in (1, 16, 128, 512)] == [1, 11, 43, 123]
-    guessed = np.zeros((2, 128), "int32")
-    guessed[0, ::2], guessed[1, [3, 90]] = 1, 1
-    labels = guesses.take(tf.where(guessed > 0, np.arange(128), -1), tf.constant(guessed)).numpy()
-    np.testing.assert_array_equal(labels[0], np.arange(0, 86, 2))
-    np.testing.assert_array_equal(labels[1], [3, 90, *[-1] * 41])
 
 
 def test_refusals(fresh):

@@ -18,7 +18,7 @@ from kbert.errors import InputError
 from kbert.tasks import finetuning
 from kbert.tasks.finetuning import finetune
 from kbert.tasks.plans import sorted_labels
-from kbert.tasks.settings import ClassifySettings, read_toml
+from kbert.tasks.settings import ClassifySettings
 from kbert.training.arithmetic import Arithmetic
 from kbert.training.callbacks import Resuming
 
@@ -65,7 +65,7 @@ def test_a_run_writes_a_whole_folder(settings, tmp_path):
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "15")]
     assert float(rows[-1]["val_accuracy"]) == metrics["dev"]["accuracy"]
-    assert ClassifySettings(**read_toml(out / "settings.toml", ClassifySettings)) == settings
+    assert ClassifySettings.from_toml(out / "settings.toml") == settings
     card = (out / "README.md").read_text()
     assert f"| accuracy | {metrics['dev']['accuracy']:.4f} |" in card
     model = kbert.BertTextClassifier.from_preset(str(out))
@@ -283,14 +283,14 @@ def test_settings_that_make_no_run(settings, changes, message):
 def test_settings_survive_toml(settings, tmp_path):
     odd = dataclasses.replace(settings, text_column='a "quoted" 列', skip_bad_lines=True)
     (tmp_path / "a.toml").write_text(odd.to_toml(), encoding="utf8")
-    assert ClassifySettings(**read_toml(tmp_path / "a.toml", ClassifySettings)) == odd
+    assert ClassifySettings.from_toml(tmp_path / "a.toml") == odd
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("epochs = ", "is not TOML"),
-        ("epoch = 3", "there is no setting 'epoch'; known are model"),
+        ("epoch = 3", "there is no setting 'epoch'; known are out"),
         ('epochs = "3"', "epochs must be of type int. Received: '3'"),
         ("epochs = true", "epochs must be of type int. Received: True"),
     ],
@@ -298,4 +298,4 @@ def test_settings_survive_toml(settings, tmp_path):
 def test_a_bad_toml(tmp_path, text, message):
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(InputError, match=message):
-        read_toml(tmp_path / "a.toml", ClassifySettings)
+        ClassifySettings.from_toml(tmp_path / "a.toml")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kbert.training.optimizers import AdamW, LinearWarmupDecay, adamw
+from kbert.training.optimizers import AdamW, CosineWarmupDecay, LinearWarmupDecay, adamw
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,11 @@ from kbert.training.optimizers import AdamW, LinearWarmupDecay, adamw
 )
 def test_schedule(step, expected):
     assert float(LinearWarmupDecay(0.2, total_steps=100, warmup_steps=10)(step)) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(5, 0.1), (10, 0.2), (40, 0.15), (55, 0.1), (100, 0.0), (120, 0.0)])
+def test_cosine_schedule(step, expected):
+    assert float(CosineWarmupDecay(0.2, total_steps=100, warmup_steps=10)(step)) == pytest.approx(expected, abs=1e-7)
 
 
 def test_schedule_without_warmup_starts_at_the_peak():

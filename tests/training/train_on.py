@@ -235,7 +235,7 @@ def main(cpus: int, folder: Path) -> None:
     from pretrain_on import pretrain
 
     from kbert.tasks.finetuning import finetune
-    from kbert.tasks.settings import ClassifySettings, read_toml
+    from kbert.tasks.settings import ClassifySettings
     from kbert.training.strategies import strategy_for
 
     strategy = strategy_for(f"cpu:{cpus}")
@@ -265,7 +265,7 @@ def main(cpus: int, folder: Path) -> None:
         keep(model, fitted, folder / f"pretrain-{devices}-{parts}.npz")
     if cpus == 2:
         (folder / "dropout.json").write_text(json.dumps(dropout_between_devices(strategy)))
-        finetune(ClassifySettings(**read_toml(folder / "devices.toml", ClassifySettings)))
+        finetune(ClassifySettings.from_toml(folder / "devices.toml"))
 
 
 if __name__ == "__main__":
