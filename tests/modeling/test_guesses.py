@@ -58,7 +58,7 @@ print(json.dumps({"taken": np.asarray(taken).tolist(), "tensorflow": "tensorflow
 
 
 def test_fixed_guesses_on_jax():
-    pytest.importorskip("jax")
+    pytest.importorskip("jax", reason="the JAX backend needs jax: pip install jax")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True
     )
