@@ -16,7 +16,7 @@ from kbert.errors import InputError
 from kbert.serving.calls import Code, one_line
 from kbert.serving.json_format import to_array
 
-WRONG_REQUEST = (Code.INVALID_ARGUMENT.value, Code.NOT_FOUND.value)
+WRONG_REQUEST = (Code.INVALID_ARGUMENT.http_status, Code.NOT_FOUND.http_status)
 
 
 class RestTransport:
