@@ -193,7 +193,7 @@ class ModelStore:
             served.versions[number] = version
         try:
             version.load()
-        except (InputError, ServingError):
+        except Exception:
             served.broken = (number, fingerprint)
             raise
         served.broken = None

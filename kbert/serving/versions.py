@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kbert.errors import InputError
 from kbert.serving.apis import APIS
 from kbert.serving.batching import Batcher, Joining, Patience, Run
 from kbert.serving.calls import Code, ServingError, logger
@@ -68,7 +67,7 @@ class Version:
             model = load_model(self.name, self.number, self.folder)
             warm_up(model, self.folder)
             self._loaded = LoadedModel(model, self._options, self._metrics)
-        except (InputError, ServingError) as error:
+        except Exception as error:
             self.state, self.error_code, self.error = State.END, _number_of(error), str(error)
             raise
         self.state = State.AVAILABLE
