@@ -55,6 +55,7 @@ class ModelStore:
         self._metrics = metrics or Metrics()
         self._models: dict[str, _Served] = {}
         self._retired: list[Version] = []
+        self._ended: list[Version] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -207,11 +208,14 @@ class ModelStore:
             self._retired.append(before)
 
     def _free(self) -> None:
-        """Free what has ended: a SavedModel is full of cycles, and stays in memory until Python comes to them."""
-        ended = [version for version in self._retired if version.state is State.END]
-        if ended:
-            self._retired = [version for version in self._retired if version not in ended]
+        """Free what had ended by the last look, and so has no thread any more.
+
+        A SavedModel is full of cycles, and would stay in memory until Python comes to them.
+        """
+        if self._ended:
             gc.collect()
+        self._ended = [version for version in self._retired if version.state is State.END]
+        self._retired = [version for version in self._retired if version not in self._ended]
 
     def _folders(self) -> dict[str, dict[int, Path]]:
         """Model name -> version -> folder, as they are on disk now."""

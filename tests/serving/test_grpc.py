@@ -105,7 +105,11 @@ def with_version_label():
 @pytest.mark.parametrize(
     ("request_", "code", "words"),
     [
-        (make_request(TWO, "nope"), grpc.StatusCode.FAILED_PRECONDITION, ["'nope'", "'serving_default'", "'one_output'"]),
+        (
+            make_request(TWO, "nope"),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            ["'nope'", "'serving_default'", "'one_output'"],
+        ),
         (make_request({"text": ["a"]}), INVALID, ["['text', 'weight']", "['text']"]),
         (make_request({**TWO, "extra": 1}), INVALID, ["['text', 'weight']", "'extra'"]),
         (make_request({**TWO, "weight": np.float64([1, 2])}), INVALID, ["'weight'", "float32", "float64"]),

@@ -130,4 +130,6 @@ def test_one_log_line_per_request(root, caplog):
             client.status("nope")
     first, second = caplog.messages[:2]
     assert first.startswith("GRPC GetModelStatus 'sentiment' OK")
-    assert second.startswith("REST GetModelStatus GET '/v1/models/nope' NOT_FOUND (model 'nope': there is no such model")
+    assert second.startswith(
+        "REST GetModelStatus GET '/v1/models/nope' NOT_FOUND (model 'nope': there is no such model"
+    )
