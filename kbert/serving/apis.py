@@ -89,8 +89,8 @@ def multi_inference(model: Model, request: Any, run: Run) -> Any:
     return response
 
 
-def metadata(model: Model, request: Any) -> Any:
-    """GetModelMetadataRequest -> GetModelMetadataResponse."""
+def metadata(model: Model, request: Any, run: Run) -> Any:
+    """GetModelMetadataRequest -> GetModelMetadataResponse; runs nothing."""
     if list(request.metadata_field) != ["signature_def"]:
         raise invalid(f'metadata_field must be ["signature_def"]. Received: {list(request.metadata_field)}')
     response = get_model_metadata_pb2.GetModelMetadataResponse()

@@ -6,21 +6,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
 from kbert.errors import InputError
 from kbert.serving import apis
 from kbert.serving.batching import Patience, Run
-from kbert.serving.calls import Call, Code, ServingError, observed
+from kbert.serving.calls import Call, Code, ServingError, invalid, observed
 from kbert.serving.metrics import Metrics
 from kbert.serving.models import Model
 from kbert.serving.options import ServerOptions
 from kbert.serving.store import ModelStore
 
 HANDSHAKE_MS = 10_000
+_SERVICES = (
+    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"],
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
+)
 
 
 def bind(store: ModelStore, host: str, port: int, options: ServerOptions, metrics: Metrics) -> tuple[grpc.Server, int]:
@@ -44,8 +50,7 @@ def bind(store: ModelStore, host: str, port: int, options: ServerOptions, metric
         maximum_concurrent_rpcs=options.max_connections,
     )
     service = _Services(store, options, metrics)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+    server.add_generic_rpc_handlers(tuple(_handlers(service, descriptor) for descriptor in _SERVICES))
     try:
         return server, server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
@@ -54,73 +59,91 @@ def bind(store: ModelStore, host: str, port: int, options: ServerOptions, metric
         ) from error
 
 
-class _Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """Both services, whose method names do not meet."""
+class _Services:
+    """Both services, whose method names do not meet; each method gets a request and returns the response."""
 
     def __init__(self, store: ModelStore, options: ServerOptions, metrics: Metrics):
         self._store = store
         self._metrics = metrics
-        self._predict = partial(apis.predict, max_bytes=options.max_body_bytes)
+        self._max_bytes = options.max_body_bytes
 
-    def Predict(self, request, context):
-        rows = _rows_of_tensors(request.inputs)
-        return self._answer("Predict", request.model_spec, rows, request, context, self._predict)
+    def Predict(self, request, call, context):
+        call.rows = _rows_of_tensors(request.inputs)
+        predict = partial(apis.predict, max_bytes=self._max_bytes)
+        return self._ask(predict, request.model_spec, request, call, context)
 
-    def Classify(self, request, context):
-        rows = _rows_of_examples(request.input)
-        return self._answer("Classify", request.model_spec, rows, request, context, apis.classify)
+    def Classify(self, request, call, context):
+        call.rows = _rows_of_examples(request.input)
+        return self._ask(apis.classify, request.model_spec, request, call, context)
 
-    def Regress(self, request, context):
-        rows = _rows_of_examples(request.input)
-        return self._answer("Regress", request.model_spec, rows, request, context, apis.regress)
+    def Regress(self, request, call, context):
+        call.rows = _rows_of_examples(request.input)
+        return self._ask(apis.regress, request.model_spec, request, call, context)
 
-    def MultiInference(self, request, context):
-        rows = _rows_of_examples(request.input)
-        spec = request.tasks[0].model_spec if request.tasks else None
-        return self._answer("MultiInference", spec, rows, request, context, apis.multi_inference)
+    def MultiInference(self, request, call, context):
+        call.rows = _rows_of_examples(request.input)
+        if not request.tasks:
+            raise invalid("a MultiInferenceRequest must hold a task")
+        return self._ask(apis.multi_inference, request.tasks[0].model_spec, request, call, context)
 
-    def GetModelMetadata(self, request, context):
-        def metadata(model: Model, request: Any, run: Run) -> Any:
-            return apis.metadata(model, request)
+    def GetModelMetadata(self, request, call, context):
+        return self._ask(apis.metadata, request.model_spec, request, call, context)
 
-        return self._answer("GetModelMetadata", request.model_spec, None, request, context, metadata)
-
-    def GetModelStatus(self, request, context):
+    def GetModelStatus(self, request, call, context):
         spec = request.model_spec
-        call = Call("GRPC", "GetModelStatus", repr(spec.name), rows=None)
-        return self._observed(call, context, lambda: self._store.status(spec.name, _version(spec)))
+        call.asked = repr(spec.name)
+        return self._store.status(spec.name, _version(spec))
 
-    def HandleReloadConfigRequest(self, request, context):
-        return self._observed(Call("GRPC", "HandleReloadConfigRequest"), context, _unimplemented)
+    def HandleReloadConfigRequest(self, request, call, context):
+        raise ServingError(
+            Code.UNIMPLEMENTED, "this server takes its models from its folder: add them there, or remove them"
+        )
 
-    def _answer(
+    def _ask(
         self,
-        method: str,
-        spec: Any,
-        rows: int | None,
-        request: Any,
-        context: grpc.ServicerContext,
         api: Callable[[Model, Any, Run], Any],
+        spec: Any,
+        request: Any,
+        call: Call,
+        context: grpc.ServicerContext,
     ) -> Any:
-        """What an API makes of a request, with the model that the request names."""
-        call = Call("GRPC", method, repr(spec.name) if spec else "", rows=rows)
+        """What an API makes of a request, with the model that `spec` names."""
+        call.asked = repr(spec.name)
+        with self._store.lease(spec.name, _version(spec)) as loaded:
+            call.model, call.version = loaded.model.name, loaded.model.version
+            return api(loaded.model, request, loaded.run(_patience(context)))
 
-        def make() -> Any:
-            if spec is None:
-                raise ServingError(Code.INVALID_ARGUMENT, "a MultiInferenceRequest must hold a task")
-            with self._store.lease(spec.name, _version(spec)) as loaded:
-                call.model, call.version = loaded.model.name, loaded.model.version
-                return api(loaded.model, request, loaded.run(_patience(context)))
+    def answer(self, method: Any, message: bytes, context: grpc.ServicerContext) -> Any:
+        """The response to a message, or the gRPC status of what is raised on the way.
 
-        return self._observed(call, context, make)
-
-    def _observed(self, call: Call, context: grpc.ServicerContext, make: Callable[[], Any]) -> Any:
-        """The response that `make` returns, or the gRPC status of what it raises."""
+        Args:
+            method: descriptor of the method.
+            message: the request's bytes; read here, because gRPC writes a traceback into the log for wrong ones.
+            context: of the call.
+        """
+        call = Call("GRPC", method.name)
         try:
             with observed(call, self._metrics):
-                return make()
+                try:
+                    request = GetMessageClass(method.input_type).FromString(message)
+                except DecodeError as error:
+                    raise ServingError(Code.INTERNAL, f"the message is no {method.input_type.name}: {error}") from error
+                return getattr(self, method.name)(request, call, context)
         except ServingError as error:
             return context.abort(grpc.StatusCode[error.code.name], str(error))
+
+
+def _handlers(services: _Services, descriptor: Any) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        descriptor.full_name,
+        {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                partial(services.answer, method),
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+            for method in descriptor.methods
+        },
+    )
 
 
 def _patience(context: grpc.ServicerContext) -> Patience:
@@ -149,9 +172,3 @@ def _rows_of_tensors(inputs: Any) -> int | None:
 
 def _rows_of_examples(source: Any) -> int:
     return len(source.example_list.examples) or len(source.example_list_with_context.examples)
-
-
-def _unimplemented() -> NoReturn:
-    raise ServingError(
-        Code.UNIMPLEMENTED, "this server takes its models from its folder: add them there, or remove them"
-    )

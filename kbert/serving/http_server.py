@@ -162,6 +162,9 @@ class HttpHandler(BaseHTTPRequestHandler):
         except TimeoutError:
             self.close_connection = True
             raise HttpError(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
+        except OSError as error:
+            self.close_connection = True
+            raise ServingError(Code.CANCELLED, f"the client has left: {error.strerror}") from None
         if len(body) < int(length):
             self.close_connection = True
             raise HttpError(HTTPStatus.BAD_REQUEST, f"the body has {len(body)} of {length} bytes")

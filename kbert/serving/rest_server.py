@@ -136,7 +136,7 @@ def _regress(loaded: LoadedModel, body: bytes, call: Call, patience: Patience) -
 
 def _metadata(loaded: LoadedModel, body: bytes, call: Call, patience: Patience) -> bytes:
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    response = apis.metadata(loaded.model, request)
+    response = apis.metadata(loaded.model, request, loaded.run(patience))
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
     spec = {"name": response.model_spec.name, "signature_name": "", "version": str(response.model_spec.version.value)}

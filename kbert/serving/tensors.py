@@ -63,5 +63,5 @@ def _to_array(name: str, proto: Any, max_bytes: float) -> np.ndarray:
         array = tf.make_ndarray(proto)
         tf.as_dtype(array.dtype)
         return array
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:  # KeyError: a dtype without values, such as a resource
         raise invalid(f"input {name!r} is no valid TensorProto: {error}") from error
