@@ -42,12 +42,13 @@ def bind(store: ModelStore, host: str, port: int, options: ServerOptions, metric
         ("grpc.max_send_message_length", -1),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ]
+    at_once = options.requests_per_model * max(len(store.names()), 1)
     # As many threads as requests are let in: each blocks until its batch is computed, and a request that waited for a
     # thread would neither join a batch nor be refused.
     server = grpc.server(
-        ThreadPoolExecutor(options.max_connections, thread_name_prefix="kbert-grpc"),
+        ThreadPoolExecutor(at_once, thread_name_prefix="kbert-grpc"),
         options=settings,
-        maximum_concurrent_rpcs=options.max_connections,
+        maximum_concurrent_rpcs=at_once,
     )
     service = _Services(store, options, metrics)
     server.add_generic_rpc_handlers(tuple(_handlers(service, descriptor) for descriptor in _SERVICES))

@@ -22,13 +22,13 @@ class ServerOptions:
     batch_timeout_ms: float = 0.0
     """Milliseconds that the first request of a batch waits for others. While a batch is computed the next one gathers
     anyway, so zero costs no throughput under load."""
-    max_queue: int = 64
+    max_queue: int = 32
     """Rows that may wait, for each model; a request beyond them is refused at once. It bounds the time that an
-    accepted request waits: two full batches, by default."""
+    accepted request waits: for the batch that is being computed, by default."""
     batch_threads: int = 1
     """Batches of a model that are computed at the same time; TensorFlow has threads of its own inside each."""
     max_connections: int = 256
-    """Requests by gRPC, and connections by REST, that are held at the same time; more are refused at once."""
+    """By REST, idle ones among them; more are refused at once."""
     max_body_bytes: int = 64 * 2**20
     """Of one request, and of one input tensor."""
     request_timeout: float = 30.0
@@ -42,6 +42,12 @@ class ServerOptions:
     """Between looks at the folder for new versions."""
     grace_seconds: float = 30.0
     """That requests in flight have to finish when the server stops."""
+
+    @property
+    def requests_per_model(self) -> int:
+        """As many as are computed or wait, if each has one row: gRPC refuses more before it reads them, which costs
+        much less than to find the queue full."""
+        return self.max_queue + self.max_batch_size * self.batch_threads
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -141,7 +141,7 @@ class ModelStore:
             versions = {number: versions[number] for number in versions if number == version}
         if not versions:
             known = "there is no such model" if served is None else "there is no such version"
-            raise ServingError(Code.NOT_FOUND, f"{_called(name, version)}: {known}; there are {self._names()}")
+            raise ServingError(Code.NOT_FOUND, f"{_called(name, version)}: {known}; there are {sorted(self._models)}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for number in sorted(versions, reverse=True):
             found = versions[number]
@@ -149,6 +149,10 @@ class ModelStore:
             status.status.SetInParent()  # a client sees an OK only if the field is there
             status.status.error_code, status.status.error_message = found.error_code, found.error
         return response
+
+    def names(self) -> list[str]:
+        """The models that stand in the folder now, loaded or not."""
+        return sorted(self._folders())
 
     def is_ready(self) -> bool:
         """Whether every model that is known has a version that answers."""
@@ -159,14 +163,11 @@ class ModelStore:
     def _find(self, name: str, version: int | None) -> Version:
         served = self._models.get(name)
         if served is None:
-            raise ServingError(Code.NOT_FOUND, f"there is no model {name!r}; there are {self._names()}")
+            raise ServingError(Code.NOT_FOUND, f"there is no model {name!r}; there are {sorted(self._models)}")
         if served.answering is None or version not in (None, served.answering.number):
             there = {number: found.state.name for number, found in sorted(served.versions.items())}
             raise ServingError(Code.NOT_FOUND, f"{_called(name, version)} is not served; its versions are {there}")
         return served.answering
-
-    def _names(self) -> list[str]:
-        return sorted(self._models)
 
     # === Following ===
 

@@ -121,7 +121,7 @@ def test_requests_of_both_protocols_are_computed_together(root, held):
 
 def test_forty_clients_are_computed_together_however_few_the_threads_were(root, held):
     """Each waits in a thread of the server's until its batch is computed: none may keep another from joining."""
-    with running(root, max_batch_size=64) as server, stub_of(server) as stub:
+    with running(root, max_batch_size=64, max_queue=40) as server, stub_of(server) as stub:
         first = stub.Predict.future(request_of("held"))
         held.wait_for(1)
         others = [stub.Predict.future(request_of(f"{i}")) for i in range(40)]
@@ -171,7 +171,7 @@ def test_what_is_over_time_or_cancelled_is_not_computed(root, held):
 
 
 def test_more_requests_at_once_than_are_held(root, held):
-    with running(root, max_connections=3) as server, stub_of(server) as stub:
+    with running(root, max_batch_size=1, max_queue=2, max_connections=3) as server, stub_of(server) as stub:
         taken = [stub.Predict.future(request_of("held"))]
         held.wait_for(1)
         taken += [stub.Predict.future(request_of(f"{i}")) for i in range(2)]
