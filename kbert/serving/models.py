@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers its kernels, which TF Serving has linked in
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import ops
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from kbert.errors import InputError
@@ -107,11 +109,27 @@ def load_model(name: str, version: int, folder: Path) -> Model:
         InputError: it does not load, for whatever reason.
     """
     try:
-        loaded = tf.saved_model.load(str(folder))
+        with _gradients_forgotten():
+            loaded = tf.saved_model.load(str(folder))
         saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     except Exception as error:  # a damaged folder raises whatever its first damaged part leads to
         raise InputError(f"{folder} does not load as a SavedModel; export it again ({one_line(error)})") from error
     return Model(name, version, dict(loaded.signatures), dict(saved.meta_graphs[0].signature_def))
+
+
+@contextmanager
+def _gradients_forgotten() -> Iterator[None]:
+    """Drop the gradients that are registered inside the block.
+
+    TensorFlow registers a SavedModel's custom gradients for the whole life of the process, and with them all that they
+    reach, the weights among it: each version would stay in memory. A server differentiates nothing.
+    """
+    known = set(ops.gradient_registry.list())
+    try:
+        yield
+    finally:
+        for name in set(ops.gradient_registry.list()) - known:
+            del ops.gradient_registry._registry[name]
 
 
 def _is_batch(info: Any) -> bool:

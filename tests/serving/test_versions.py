@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from serving.conftest import save_toy
+from tensorflow.python.eager import context
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, prediction_log_pb2
 
 from kbert.errors import InputError
@@ -109,6 +110,38 @@ def test_what_has_ended_is_no_longer_in_memory(store, root, tmp_path):
         assert model() is None
     finally:
         gc.enable()
+
+
+class WithGradient(tf.Module):
+    """A model as an exported BERT is one: one of its ops has a gradient of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(tf.ones([7]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def scale(self, value):
+        @tf.custom_gradient
+        def scaled(x):
+            y = x * tf.reduce_sum(self.weight)
+            return y, lambda upstream, variables=None: (upstream * y, [tf.ones([7])])
+
+        return {"scaled": scaled(value)}
+
+
+def test_custom_gradients_keep_nothing_in_memory(tmp_path):
+    """TensorFlow registers them for good, and with them the variables that they reach."""
+    module = WithGradient()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.scale)
+    functions = context.context().list_function_names
+    gc.collect()
+    before = set(functions())
+    model = versions.load_model("scale", 1, tmp_path / "1")
+    assert model.predict("serving_default", {"value": np.float32([2, 3])})["scaled"].tolist() == [14.0, 21.0]
+    assert set(functions()) > before
+    del model
+    gc.collect()
+    assert set(functions()) == before
 
 
 def test_removed_versions_and_models_are_unloaded(store, root, tmp_path):
