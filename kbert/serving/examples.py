@@ -48,6 +48,11 @@ def serialized_examples(source: Any) -> np.ndarray:
     return array
 
 
+def number_of_examples(source: Any) -> int:
+    """How many examples an Input holds."""
+    return len(source.example_list.examples) or len(source.example_list_with_context.examples)
+
+
 def read_examples(body: bytes, request: Any) -> None:
     """Fill a ClassificationRequest or RegressionRequest from JSON.
 

@@ -17,6 +17,7 @@ from kbert.errors import InputError
 from kbert.serving import apis
 from kbert.serving.batching import Patience, Run
 from kbert.serving.calls import Call, Code, ServingError, invalid, observed
+from kbert.serving.examples import number_of_examples
 from kbert.serving.metrics import Metrics
 from kbert.serving.models import Model
 from kbert.serving.options import ServerOptions
@@ -74,15 +75,15 @@ class _Services:
         return self._ask(predict, request.model_spec, request, call, context)
 
     def Classify(self, request, call, context):
-        call.rows = _rows_of_examples(request.input)
+        call.rows = number_of_examples(request.input)
         return self._ask(apis.classify, request.model_spec, request, call, context)
 
     def Regress(self, request, call, context):
-        call.rows = _rows_of_examples(request.input)
+        call.rows = number_of_examples(request.input)
         return self._ask(apis.regress, request.model_spec, request, call, context)
 
     def MultiInference(self, request, call, context):
-        call.rows = _rows_of_examples(request.input)
+        call.rows = number_of_examples(request.input)
         if not request.tasks:
             raise invalid("a MultiInferenceRequest must hold a task")
         return self._ask(apis.multi_inference, request.tasks[0].model_spec, request, call, context)
@@ -169,7 +170,3 @@ def _rows_of_tensors(inputs: Any) -> int | None:
     """For the log: what the request says, true or not."""
     sizes = [proto.tensor_shape.dim[0].size for proto in inputs.values() if proto.tensor_shape.dim]
     return max(sizes, default=None)
-
-
-def _rows_of_examples(source: Any) -> int:
-    return len(source.example_list.examples) or len(source.example_list_with_context.examples)

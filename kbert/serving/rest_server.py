@@ -17,7 +17,7 @@ from kbert.errors import InputError
 from kbert.serving import apis, metrics
 from kbert.serving.batching import Patience
 from kbert.serving.calls import Call, Code, ServingError, invalid, observed
-from kbert.serving.examples import read_examples, write_classes, write_values
+from kbert.serving.examples import number_of_examples, read_examples, write_classes, write_values
 from kbert.serving.http_server import HttpHandler, HttpServer, error_body
 from kbert.serving.json_format import read_request, write_outputs
 from kbert.serving.models import DEFAULT_SIGNATURE
@@ -125,12 +125,14 @@ def _predict(loaded: LoadedModel, body: bytes, call: Call, patience: Patience) -
 def _classify(loaded: LoadedModel, body: bytes, call: Call, patience: Patience) -> bytes:
     request = classification_pb2.ClassificationRequest()
     read_examples(body, request)
+    call.rows = number_of_examples(request.input)
     return write_classes(apis.classify(loaded.model, request, loaded.run(patience)))
 
 
 def _regress(loaded: LoadedModel, body: bytes, call: Call, patience: Patience) -> bytes:
     request = regression_pb2.RegressionRequest()
     read_examples(body, request)
+    call.rows = number_of_examples(request.input)
     return write_values(apis.regress(loaded.model, request, loaded.run(patience)))
 
 
