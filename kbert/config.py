@@ -162,6 +162,10 @@ class TokenizerConfig:
 PROBLEMS = ("single_label", "multi_label", "regression")
 TAG_HEADS = ("dense", "crf", "bilstm", "bilstm-crf")
 POOLINGS = ("mean", "cls")
+MASK_UNITS = ("token", "word", "span")
+"""What pretraining hides at once."""
+PAIR_TASKS = ("none", "nsp", "sop")
+"""What pretraining asks about two segments: next-sentence prediction, or sentence-order prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -255,7 +255,7 @@ def test_a_reader_that_goes_away(capfd):
 
 def test_missing_settings(capsys):
     assert run("finetune", "classify", "--epochs", 3) == 2
-    assert "--model is missing" in one_line(capsys)
+    assert "--model, --train, --dev, --out are missing" in one_line(capsys)
 
 
 def test_pairs_that_do_not_match(capsys):

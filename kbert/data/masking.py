@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.config import MASK_UNITS
 from kbert.data.random_bits import RANGE, random_bits, random_keys
 from kbert.errors import InputError
 from kbert.tokenization.tokenizer import BertTokenizer
 
-UNITS = ("token", "word", "span")
 IGNORED = -1
 """The label of a token that is not to be guessed."""
 
@@ -48,8 +48,8 @@ class Masking:
     def __post_init__(self):
         if not 0 < self.rate < 1:
             raise InputError(f"Masking: `rate` must be in (0, 1). Received: {self.rate}")
-        if self.unit not in UNITS:
-            raise InputError(f"Masking: `unit` must be one of {', '.join(UNITS)}. Received: {self.unit!r}")
+        if self.unit not in MASK_UNITS:
+            raise InputError(f"Masking: `unit` must be one of {', '.join(MASK_UNITS)}. Received: {self.unit!r}")
         fractions = (self.mask_fraction, self.random_fraction)
         if min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
             raise InputError(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kbert.config import PAIR_TASKS
 from kbert.data.cutting import Ranges, Units
 
-PAIRS = ("nsp", "sop")
+PAIRS = PAIR_TASKS[1:]
 _SHORT_RATE = 0.1  # of the rows aim at a random length, as in google-research/bert's create_pretraining_data.py
 
 

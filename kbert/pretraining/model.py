@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kbert.checkpoints.checkpoint import Checkpoint
-from kbert.config import FillMaskConfig
+from kbert.config import PAIR_TASKS, FillMaskConfig
 from kbert.errors import InputError
 from kbert.modeling.bilstm_encoder import BiLSTMEncoder
 from kbert.modeling.encoder import BertEncoder, load_tensors, make_encoder, named_weights
@@ -21,7 +21,6 @@ from kbert.training import replicas, steps
 
 _log = logging.getLogger(__name__)
 
-PAIRS = ("none", "nsp", "sop")
 TOKENS, PAIR = "tokens", "pair_label"
 """The kinds of items, by the names of their labels."""
 
@@ -179,8 +178,8 @@ class PretrainingModel(keras.Model):
         Raises:
             InputError: weights of other shapes than the config's.
         """
-        if pairs not in PAIRS:
-            raise InputError(f"`pairs` must be one of {', '.join(PAIRS)}. Received: {pairs!r}")
+        if pairs not in PAIR_TASKS:
+            raise InputError(f"`pairs` must be one of {', '.join(PAIR_TASKS)}. Received: {pairs!r}")
         encoder = make_encoder(checkpoint.config, skip_padding)
         tokenizer = BertTokenizer(checkpoint.vocabulary, checkpoint.tokenizer)
         task = checkpoint.task if isinstance(checkpoint.task, FillMaskConfig) else None

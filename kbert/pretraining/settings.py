@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kbert.config import SIZES
+from kbert.config import MASK_UNITS, PAIR_TASKS, SIZES
 from kbert.data.documents import LAYOUTS
 from kbert.errors import InputError
 from kbert.pretraining.stages import Stage, stages_of
 from kbert.training.recipe import FIELDS, complaints
 from kbert.training.run_settings import RunSettings, flag, setting
 
-MASK_UNITS = ("token", "word", "span")
-PAIRS = ("none", "nsp", "sop")
 DECAYS = ("linear", "cosine")
 _WIDE = 768  # from here on BERT's own rate; narrower encoders bear, and want, a higher one
 
@@ -22,6 +20,7 @@ _WIDE = 768  # from here on BERT's own rate; narrower encoders bear, and want, a
 class PretrainSettings(RunSettings):
     """Everything that a pretraining run is told. Rates are fractions, lengths and batches tokens."""
 
+    REQUIRED = ("corpus", *RunSettings.REQUIRED)
     BESIDE_THE_MODEL = (*RunSettings.BESIDE_THE_MODEL, "keep_checkpoints", "processes")
 
     corpus: tuple[str, ...] = setting(
@@ -51,7 +50,7 @@ class PretrainSettings(RunSettings):
     mask_unit: str = setting("word", "what is hidden at once: token, word (all pieces of a word) or span (of words)")
     pairs: str = setting(
         "none",
-        f"{', '.join(PAIRS)}: a second task, whether two texts follow each other (nsp: BERT's) or which comes first "
+        f"{', '.join(PAIR_TASKS)}: a second task, whether two texts follow each other (nsp: BERT's) or which comes first "
         "(sop: ALBERT's); none: without it models are no worse (RoBERTa), and rows hold one text",
     )
     across_documents: bool = setting(False, "let a sequence go on in the next document, so that fewer are short")
@@ -73,7 +72,6 @@ class PretrainSettings(RunSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_present("corpus")
         if self.model and (self.vocab or self.size):
             raise InputError("--model brings its own vocabulary and size: leave --vocab and --size away")
         if not self.model:
@@ -93,7 +91,7 @@ class PretrainSettings(RunSettings):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{flag(name)} must be more than 0 and less than 1. Received: {getattr(self, name)}")
         self.check_choice("mask_unit", MASK_UNITS)
-        self.check_choice("pairs", PAIRS)
+        self.check_choice("pairs", PAIR_TASKS)
         self.check_choice("decay", DECAYS)
         self.check_choice("layout", LAYOUTS)
         if self.pairs != "none" and self.across_documents:

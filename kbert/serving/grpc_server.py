@@ -2,58 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
 from kbert.errors import InputError
-from kbert.serving.calls import Code, ServingError, call
-from kbert.serving.models import DEFAULT_SIGNATURE, Model, ModelStore
+from kbert.serving import apis
+from kbert.serving.batching import Patience, Run
+from kbert.serving.calls import Call, Code, ServingError, invalid, observed
+from kbert.serving.examples import number_of_examples
+from kbert.serving.metrics import Metrics
+from kbert.serving.models import Model
+from kbert.serving.options import ServerOptions
+from kbert.serving.store import ModelStore
 
-WORKERS = 8
-"""Requests answered at the same time; TensorFlow has threads of its own inside each."""
-
-VALUE_FIELDS = {
-    np.dtype(np.float32): "float_val",
-    np.dtype(np.float64): "double_val",
-    np.dtype(np.int8): "int_val",
-    np.dtype(np.int16): "int_val",
-    np.dtype(np.int32): "int_val",
-    np.dtype(np.int64): "int64_val",
-    np.dtype(np.uint8): "int_val",
-    np.dtype(np.uint32): "uint32_val",
-    np.dtype(np.uint64): "uint64_val",
-    np.dtype(np.bool_): "bool_val",
-    np.dtype(object): "string_val",
-}
-"""Where TF Serving puts the values of a TensorProto; clients read these fields directly."""
+HANDSHAKE_MS = 10_000
+_SERVICES = (
+    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"],
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
+)
 
 
-def bind(store: ModelStore, host: str, port: int) -> tuple[grpc.Server, int]:
+def bind(store: ModelStore, host: str, port: int, options: ServerOptions, metrics: Metrics) -> tuple[grpc.Server, int]:
     """A server that holds its port and is yet to be started, and that port.
 
     Raises:
         InputError: the port cannot be had.
     """
-    options = [
+    settings = [
         # Without this, two servers share a port without an error, and each gets some of the requests.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_receive_message_length", options.max_body_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ]
-    server = grpc.server(ThreadPoolExecutor(WORKERS, thread_name_prefix="kbert-grpc"), options=options)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(store), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(store), server)
+    at_once = options.requests_per_model * max(len(store.names()), 1)
+    # As many threads as requests are let in: each blocks until its batch is computed, and a request that waited for a
+    # thread would neither join a batch nor be refused.
+    server = grpc.server(
+        ThreadPoolExecutor(at_once, thread_name_prefix="kbert-grpc"),
+        options=settings,
+        maximum_concurrent_rpcs=at_once,
+    )
+    service = _Services(store, options, metrics)
+    server.add_generic_rpc_handlers(tuple(_handlers(service, descriptor) for descriptor in _SERVICES))
     try:
         return server, server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
@@ -62,73 +61,103 @@ def bind(store: ModelStore, host: str, port: int) -> tuple[grpc.Server, int]:
         ) from error
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, store: ModelStore):
+class _Services:
+    """Both services, whose method names do not meet; each method gets a request and returns the response."""
+
+    def __init__(self, store: ModelStore, options: ServerOptions, metrics: Metrics):
         self._store = store
+        self._metrics = metrics
+        self._max_bytes = options.max_body_bytes
 
-    def Predict(self, request, context):
-        return _answer("Predict", request, context, lambda: _predict(self._store, request))
+    def Predict(self, request, call, context):
+        call.rows = _rows_of_tensors(request.inputs)
+        predict = partial(apis.predict, max_bytes=self._max_bytes)
+        return self._ask(predict, request.model_spec, request, call, context)
 
-    def GetModelMetadata(self, request, context):
-        return _answer("GetModelMetadata", request, context, lambda: _metadata(self._store, request))
+    def Classify(self, request, call, context):
+        call.rows = number_of_examples(request.input)
+        return self._ask(apis.classify, request.model_spec, request, call, context)
 
-    def Classify(self, request, context):
-        return _answer("Classify", request, context, _unimplemented)
+    def Regress(self, request, call, context):
+        call.rows = number_of_examples(request.input)
+        return self._ask(apis.regress, request.model_spec, request, call, context)
 
-    def Regress(self, request, context):
-        return _answer("Regress", request, context, _unimplemented)
+    def MultiInference(self, request, call, context):
+        call.rows = number_of_examples(request.input)
+        if not request.tasks:
+            raise invalid("a MultiInferenceRequest must hold a task")
+        return self._ask(apis.multi_inference, request.tasks[0].model_spec, request, call, context)
 
-    def MultiInference(self, request, context):
-        return _answer("MultiInference", None, context, _unimplemented)
+    def GetModelMetadata(self, request, call, context):
+        return self._ask(apis.metadata, request.model_spec, request, call, context)
 
+    def GetModelStatus(self, request, call, context):
+        spec = request.model_spec
+        call.asked = repr(spec.name)
+        return self._store.status(spec.name, _version(spec))
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, store: ModelStore):
-        self._store = store
-
-    def GetModelStatus(self, request, context):
-        return _answer("GetModelStatus", request, context, lambda: _status(self._store, request))
-
-    def HandleReloadConfigRequest(self, request, context):
-        return _answer("HandleReloadConfigRequest", None, context, _unimplemented)
-
-
-def _answer(method: str, request: Any, context: grpc.ServicerContext, make: Callable[[], Any]) -> Any:
-    """The response that `make` returns, or the gRPC status of what it raises."""
-    label = f"gRPC {method}" + (f" {request.model_spec.name!r}" if request is not None else "")
-    try:
-        with call(label):
-            return make()
-    except ServingError as error:
-        return context.abort(grpc.StatusCode[error.code.name], str(error))
-
-
-def _predict(store: ModelStore, request: Any) -> Any:
-    model = store.get(request.model_spec.name, _version(request.model_spec))
-    inputs = {name: _to_tensor(name, proto) for name, proto in request.inputs.items()}
-    outputs = model.predict(request.model_spec.signature_name, inputs, list(request.output_filter))
-    response = predict_pb2.PredictResponse()
-    _fill_spec(response.model_spec, model)
-    response.model_spec.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    _fill_tensors(response.outputs, outputs)
-    return response
-
-
-def _metadata(store: ModelStore, request: Any) -> Any:
-    if list(request.metadata_field) != ["signature_def"]:
+    def HandleReloadConfigRequest(self, request, call, context):
         raise ServingError(
-            Code.INVALID_ARGUMENT,
-            f'metadata_field must be ["signature_def"]. Received: {list(request.metadata_field)}',
+            Code.UNIMPLEMENTED, "this server takes its models from its folder: add them there, or remove them"
         )
-    model = store.get(request.model_spec.name, _version(request.model_spec))
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
-    _fill_spec(response.model_spec, model)
-    response.metadata["signature_def"].Pack(model.signature_def_map())
-    return response
+
+    def _ask(
+        self,
+        api: Callable[[Model, Any, Run], Any],
+        spec: Any,
+        request: Any,
+        call: Call,
+        context: grpc.ServicerContext,
+    ) -> Any:
+        """What an API makes of a request, with the model that `spec` names."""
+        call.asked = repr(spec.name)
+        with self._store.lease(spec.name, _version(spec)) as loaded:
+            call.model, call.version = loaded.model.name, loaded.model.version
+            return api(loaded.model, request, loaded.run(_patience(context)))
+
+    def answer(self, method: Any, message: bytes, context: grpc.ServicerContext) -> Any:
+        """The response to a message, or the gRPC status of what is raised on the way.
+
+        Args:
+            method: descriptor of the method.
+            message: the request's bytes; read here, because gRPC writes a traceback into the log for wrong ones.
+            context: of the call.
+        """
+        call = Call("GRPC", method.name)
+        try:
+            with observed(call, self._metrics):
+                try:
+                    request = GetMessageClass(method.input_type).FromString(message)
+                except DecodeError as error:
+                    raise ServingError(Code.INTERNAL, f"the message is no {method.input_type.name}: {error}") from error
+                return getattr(self, method.name)(request, call, context)
+        except ServingError as error:
+            return context.abort(grpc.StatusCode[error.code.name], str(error))
 
 
-def _status(store: ModelStore, request: Any) -> Any:
-    return store.status(request.model_spec.name, _version(request.model_spec))
+def _handlers(services: _Services, descriptor: Any) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        descriptor.full_name,
+        {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                partial(services.answer, method),
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+            for method in descriptor.methods
+        },
+    )
+
+
+def _patience(context: grpc.ServicerContext) -> Patience:
+    remaining = context.time_remaining()
+
+    def tell_to_cancel(cancel: Callable[[], object]) -> None:
+        if not context.add_callback(cancel):  # the caller has gone already
+            cancel()
+
+    if remaining is None:
+        return Patience(tell_to_cancel=tell_to_cancel)
+    return Patience(time.monotonic() + remaining, tell_to_cancel)
 
 
 def _version(spec: Any) -> int | None:
@@ -137,29 +166,7 @@ def _version(spec: Any) -> int | None:
     return spec.version.value if spec.HasField("version") else None
 
 
-def _fill_spec(spec: Any, model: Model) -> None:
-    spec.name = model.name
-    spec.version.value = model.version
-
-
-def _to_tensor(name: str, proto: Any) -> tf.Tensor:
-    try:
-        return tf.constant(tf.make_ndarray(proto))
-    except (TypeError, ValueError) as error:
-        raise ServingError(Code.INVALID_ARGUMENT, f"input {name!r} is no valid TensorProto: {error}") from error
-
-
-def _fill_tensors(target: Any, outputs: Mapping[str, np.ndarray]) -> None:
-    for name, array in outputs.items():
-        field = VALUE_FIELDS.get(array.dtype)
-        if field is None:
-            target[name].CopyFrom(tf.make_tensor_proto(array))
-            continue
-        proto = target[name]
-        proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
-        proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-        getattr(proto, field).extend(array.ravel().tolist())
-
-
-def _unimplemented() -> NoReturn:
-    raise ServingError(Code.UNIMPLEMENTED, "this development server answers Predict, GetModelMetadata, GetModelStatus")
+def _rows_of_tensors(inputs: Any) -> int | None:
+    """For the log: what the request says, true or not."""
+    sizes = [proto.tensor_shape.dim[0].size for proto in inputs.values() if proto.tensor_shape.dim]
+    return max(sizes, default=None)

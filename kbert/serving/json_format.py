@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert.serving.calls import Code, ServingError
+from kbert.serving.calls import Code, ServingError, invalid
 
 DTYPES: dict[str, np.dtype] = {
     "DT_STRING": np.dtype(object),
@@ -27,6 +27,8 @@ DTYPES: dict[str, np.dtype] = {
     "DT_UINT64": np.dtype(np.uint64),
 }
 """The types that have a JSON form, by TensorFlow's name; strings are arrays of `bytes`."""
+MAX_DIMENSIONS = 32
+"""Of a tensor; numpy has no more than 64, and no model comes near."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,16 @@ def read_request(body: bytes, input_types: Callable[[str], Mapping[str, str]]) -
         ServingError: INVALID_ARGUMENT, naming what was expected.
     """
     try:
-        request = _parse(body)
-        signature_name = request.get("signature_name", "")
-        if not isinstance(signature_name, str):
-            raise _invalid(f'"signature_name" must be a string. Received: {_excerpt(signature_name)}')
+        request = parse_object(body)
+        signature_name = signature_name_of(request)
         if ("instances" in request) == ("inputs" in request):
-            raise _invalid('the body must hold either "instances" or "inputs"')
+            raise invalid('the body must hold either "instances" or "inputs"')
         types = input_types(signature_name)
         row_format = "instances" in request
         columns = _columns(request["instances"], types) if row_format else _inputs(request["inputs"], types)
         arrays = {name: to_array(value, types[name], f"input {name!r}") for name, value in columns.items()}
     except RecursionError:
-        raise _invalid("the JSON is nested too deeply") from None
+        raise invalid(_TOO_DEEP) from None
     return PredictRequest(signature_name, arrays, row_format)
 
 
@@ -79,7 +79,7 @@ def write_outputs(outputs: Mapping[str, np.ndarray], row_format: bool) -> bytes:
     else:
         sizes = {name: array.shape[:1] for name, array in outputs.items()}
         if len(set(sizes.values())) > 1 or () in sizes.values():
-            raise _invalid(f'the outputs have no common batch size ({sizes}): ask with "inputs", not "instances"')
+            raise invalid(f'the outputs have no common batch size ({sizes}): ask with "inputs", not "instances"')
         if len(plain) > 1:
             answer = {"predictions": [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]}
         else:
@@ -97,8 +97,11 @@ def to_array(value: Any, type_name: str, where: str) -> np.ndarray:
     """
     if type_name not in DTYPES:
         raise ServingError(Code.UNIMPLEMENTED, f"{where} is {type_name}, which has no JSON form: use gRPC")
-    shape, first = [], value
+    shape: list[int] = []
+    first = value
     while isinstance(first, list):
+        if len(shape) == MAX_DIMENSIONS:
+            raise invalid(f"{where} has more than {MAX_DIMENSIONS} dimensions")
         shape.append(len(first))
         first = first[0] if first else None
     leaves: list[Any] = []
@@ -115,33 +118,49 @@ def to_plain(name: str, array: np.ndarray) -> Any:
     become `str`, or {"b64": ...} where `name` ends in "_bytes".
     """
     if array.dtype == np.float32:
-        return array.astype(str).astype(np.float64).tolist()
+        return shortest(array).tolist()
     if array.dtype == object:
         return _strings(array.tolist(), name.endswith("_bytes"))
     if array.dtype not in DTYPES.values():
-        raise _invalid(f"output {name!r} is {array.dtype}, which has no JSON form: use gRPC")
+        raise invalid(f"output {name!r} is {array.dtype}, which has no JSON form: use gRPC")
     return array.tolist()
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object in UTF-8.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
     try:
         request = json.loads(body.decode("utf-8"))
+    except RecursionError:
+        raise invalid(_TOO_DEEP) from None
     except ValueError as error:
-        raise _invalid(f"the body is not JSON in UTF-8 ({error})") from error
+        raise invalid(f"the body is not JSON in UTF-8 ({error})") from error
     if not isinstance(request, dict):
-        raise _invalid(f"the body must be a JSON object. Received: {_excerpt(request)}")
+        raise invalid(f"the body must be a JSON object. Received: {excerpt(request)}")
     return request
+
+
+def signature_name_of(request: Mapping[str, Any]) -> str:
+    """What a request calls its signature; empty: the default."""
+    name = request.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(f'"signature_name" must be a string. Received: {excerpt(name)}')
+    to_bytes(name, '"signature_name"')
+    return name
 
 
 def _columns(instances: Any, types: Mapping[str, str]) -> dict[str, list]:
     """Rows of the "instances" form -> one list per input."""
     if not isinstance(instances, list) or not instances:
-        raise _invalid(f'"instances" must be a list with at least one element. Received: {_excerpt(instances)}')
+        raise invalid(f'"instances" must be a list with at least one element. Received: {excerpt(instances)}')
     if not any(map(_is_object, instances)):
         return {_only(types, "instances"): instances}
     for i, row in enumerate(instances):
         if not _is_object(row) or row.keys() != types.keys():
-            raise _invalid(f"instances[{i}] must be an object with the keys {sorted(types)}. Received: {_excerpt(row)}")
+            raise invalid(f"instances[{i}] must be an object with the keys {sorted(types)}. Received: {excerpt(row)}")
     return {name: [row[name] for row in instances] for name in types}
 
 
@@ -150,13 +169,13 @@ def _inputs(inputs: Any, types: Mapping[str, str]) -> dict[str, Any]:
     if not _is_object(inputs):
         return {_only(types, "inputs"): inputs}
     if inputs.keys() != types.keys():
-        raise _invalid(f'"inputs" must be an object with the keys {sorted(types)}. Received keys: {sorted(inputs)}')
+        raise invalid(f'"inputs" must be an object with the keys {sorted(types)}. Received keys: {sorted(inputs)}')
     return inputs
 
 
 def _only(types: Mapping[str, str], key: str) -> str:
     if len(types) != 1:
-        raise _invalid(f'"{key}" holds bare values, but the signature has several inputs: {sorted(types)}')
+        raise invalid(f'"{key}" holds bare values, but the signature has several inputs: {sorted(types)}')
     return next(iter(types))
 
 
@@ -166,7 +185,7 @@ def _collect(value: Any, shape: list[int], type_name: str, where: str, leaves: l
         leaves.append(_leaf(value, type_name, where))
         return
     if not isinstance(value, list) or len(value) != shape[0]:
-        raise _invalid(f"{where} must be a list of {shape[0]}, as the ones before it. Received: {_excerpt(value)}")
+        raise invalid(f"{where} must be a list of {shape[0]}, as the ones before it. Received: {excerpt(value)}")
     for i, element in enumerate(value):
         _collect(element, shape[1:], type_name, f"{where}[{i}]", leaves)
 
@@ -175,37 +194,27 @@ def _leaf(value: Any, type_name: str, where: str) -> Any:
     """One value of a tensor, checked against its type."""
     dtype = DTYPES[type_name]
     if dtype.kind == "O":
-        if isinstance(value, str) and not _has_surrogate(value):
-            return value.encode("utf-8")
-        if isinstance(value, dict) and value.keys() == {"b64"}:
-            try:
-                return base64.b64decode(value["b64"], validate=True)
-            except (binascii.Error, ValueError, TypeError):
-                raise _invalid(f"{where} is not valid base64. Received: {_excerpt(value)}") from None
+        if isinstance(value, str) or (isinstance(value, dict) and value.keys() == {"b64"}):
+            return to_bytes(value, where)
     elif dtype.kind == "b":
         if isinstance(value, bool):
             return value
     elif dtype.kind == "f":
-        if isinstance(value, float | int) and not isinstance(value, bool) and _fits_float(value, dtype):
+        if isinstance(value, float | int) and not isinstance(value, bool) and fits_float(value, dtype):
             return value
     elif isinstance(value, int) and not isinstance(value, bool):
         limits = np.iinfo(dtype)
         if limits.min <= value <= limits.max:
             return value
-    raise _invalid(f"{where} must be {type_name}. Received: {_excerpt(value)}")
+    raise invalid(f"{where} must be {type_name}. Received: {excerpt(value)}")
 
 
-def _fits_float(value: float | int, dtype: np.dtype) -> bool:
+def fits_float(value: float | int, dtype: np.dtype) -> bool:
     """Whether a number survives: whole numbers up to the mantissa, others up to the largest finite value."""
     limits = np.finfo(dtype)
     if isinstance(value, int):
         return abs(value) < 2 ** (limits.nmant + 1)
     return not np.isfinite(value) or abs(value) <= float(limits.max)
-
-
-def _has_surrogate(text: str) -> bool:
-    """Whether text holds half of a surrogate pair: JSON can escape one, UTF-8 has no form for it."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _strings(value: Any, as_base64: bool) -> Any:
@@ -217,13 +226,33 @@ def _strings(value: Any, as_base64: bool) -> Any:
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _excerpt(value: Any) -> str:
+def is_base64(value: Any) -> bool:
+    """Whether a JSON value is a string in the form {"b64": …}."""
+    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
+
+
+def to_bytes(value: Any, where: str) -> bytes:
+    """A JSON string, or {"b64": …}, as bytes; JSON can escape half of a surrogate pair, which has no UTF-8 form."""
+    try:
+        return value.encode("utf-8") if isinstance(value, str) else base64.b64decode(value["b64"], validate=True)
+    except UnicodeEncodeError:
+        raise invalid(f"{where} must be DT_STRING, of which UTF-8 has a form. Received: {excerpt(value)}") from None
+    except (binascii.Error, ValueError, TypeError):
+        raise invalid(f"{where} is not valid base64. Received: {excerpt(value)}") from None
+
+
+def shortest(array: np.ndarray) -> np.ndarray:
+    """float32 as the float64 of the shortest decimal that reads back as the same float32."""
+    return array.astype(str).astype(np.float64)
+
+
+def excerpt(value: Any) -> str:
+    """The beginning of a JSON value, for a message."""
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _invalid(message: str) -> ServingError:
-    return ServingError(Code.INVALID_ARGUMENT, message)
+_TOO_DEEP = "the JSON is nested too deeply"

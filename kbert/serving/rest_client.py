@@ -19,7 +19,7 @@ from kbert.serving.json_format import to_array
 from kbert.serving.retries import Deadline, Unavailable
 from kbert.serving.tls import Tls
 
-WRONG_REQUEST = (Code.INVALID_ARGUMENT.value, Code.NOT_FOUND.value)
+WRONG_REQUEST = (Code.INVALID_ARGUMENT.http_status, Code.NOT_FOUND.http_status)
 UNAVAILABLE = (http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE)
 """TF Serving's own is the second; the first is a proxy's, when the server behind it takes no connection."""
 

@@ -22,6 +22,8 @@ def _of_recipe(name: str) -> Any:
 class FinetuneSettings(RunSettings):
     """Everything that a fine-tuning run is told, whatever the task. Rates are fractions, lengths tokens."""
 
+    REQUIRED = ("model", "train", "dev", *RunSettings.REQUIRED)
+
     task: ClassVar[str]
     """The verb of the command line."""
 
@@ -49,7 +51,6 @@ class FinetuneSettings(RunSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_present("model", "train", "dev")
         for name, complaint in complaints(self.recipe()):
             raise InputError(f"--{flag(name)} {complaint}")
         self.check_least(1, "epochs", "batch_size", "gradient_accumulation_steps")

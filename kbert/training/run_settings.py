@@ -29,6 +29,8 @@ class RunSettings:
 
     BESIDE_THE_MODEL: ClassVar[tuple[str, ...]] = ("out", "devices", "xla", "tensorboard", "checkpoint_steps")
     """Fields that may be others when the run is taken up again."""
+    REQUIRED: ClassVar[tuple[str, ...]] = ("out",)
+    """Fields without a default that would do."""
 
     out: str = setting("", "folder of the run; the same command given again goes on where it stopped")
     devices: str = setting(
@@ -42,7 +44,7 @@ class RunSettings:
     tensorboard: bool = setting(False, "write TensorBoard logs to OUT/tensorboard (needs the extra `tensorboard`)")
 
     def __post_init__(self):
-        self.check_present("out")
+        self.check_present(*self.REQUIRED)
         check_devices(self.devices)
         check_arithmetic(self.precision, self.xla)
 
@@ -68,9 +70,10 @@ class RunSettings:
 
     def check_present(self, *names: str) -> None:
         """Refuse settings without these."""
-        for name in names:
-            if not getattr(self, name):
-                raise InputError(f"--{flag(name)} is missing: give it as a flag or in the file of --config")
+        missing = [f"--{flag(name)}" for name in names if not getattr(self, name)]
+        if missing:
+            verb, what = ("is", "it") if len(missing) == 1 else ("are", "them")
+            raise InputError(f"{', '.join(missing)} {verb} missing: give {what} as flags or in the file of --config")
 
     def check_choice(self, name: str, choices: Sequence[str]) -> None:
         """Refuse a value that is none of `choices`."""

@@ -37,8 +37,10 @@ def test_predict(client):
 
 
 def test_predict_a_version(client):
-    outputs = client.predict("toy", {"text": ["a"], "weight": np.float32([3])}, version=2)
-    assert outputs["product"].tolist() == [6.0]
+    outputs = client.predict("toy", {"text": ["a"], "weight": np.float32([3])}, version=10)
+    assert outputs["product"].tolist() == [30.0]
+    with pytest.raises(InputError, match="version 2 is not served.*10: 'AVAILABLE'"):
+        client.predict("toy", {"text": ["a"], "weight": np.float32([3])}, version=2)
 
 
 def test_a_single_output_keeps_its_name_and_dtype(client):
@@ -76,7 +78,7 @@ def test_no_texts_at_all(client):
 
 
 def test_status_and_metadata(client):
-    assert client.status("toy") == {10: "AVAILABLE", 2: "AVAILABLE"}
+    assert client.status("toy") == {10: "AVAILABLE"}
     assert client.metadata("sentiment") == {
         "serving_default": {
             "inputs": {"text": {"dtype": "string", "shape": [None]}},

@@ -56,7 +56,7 @@ def test_columns(ask):
 
 def test_version_in_the_path(ask):
     body = {"inputs": {"text": ["a"], "weight": [3]}}
-    assert predict(ask, body, "/v1/models/toy/versions/2:predict")["outputs"]["product"] == [6.0]
+    assert predict(ask, body, "/v1/models/toy/versions/10:predict")["outputs"]["product"] == [30.0]
 
 
 def test_one_input_and_one_output_go_without_names(ask):
@@ -166,6 +166,7 @@ def test_outputs_of_different_sizes_have_a_column_form(ask):
     [
         ("/v1/models/none:predict", OK, 404),
         ("/v1/models/toy/versions/11:predict", OK, 404),
+        ("/v1/models/toy/versions/2:predict", OK, 404),
         ("/v1/models/..%2Ftoy:predict", OK, 404),
         ("/v1/models/none", None, 404),
         ("/v1/models/none/metadata", None, 404),
@@ -175,8 +176,8 @@ def test_outputs_of_different_sizes_have_a_column_form(ask):
         ("/v1/models/toy:explain", OK, 404),
         ("/v1/models/toy:predict", None, 400),
         ("/v1/models/toy", OK, 400),
-        ("/v1/models/toy:classify", {"examples": [{}]}, 501),
-        ("/v1/models/toy:regress", {"examples": [{}]}, 501),
+        ("/v1/models/toy:classify", {"examples": [{}]}, 400),
+        ("/v1/models/toy:regress", {"examples": [{}]}, 400),
     ],
 )
 def test_wrong_paths(ask, path, body, status):
@@ -220,8 +221,9 @@ def test_status(ask):
     def version(number):
         return {"version": number, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 
-    assert ask("/v1/models/toy") == (200, {"model_version_status": [version("10"), version("2")]})
-    assert ask("/v1/models/toy/versions/2") == (200, {"model_version_status": [version("2")]})
+    assert ask("/v1/models/toy") == (200, {"model_version_status": [version("10")]})
+    assert ask("/v1/models/toy/versions/10") == (200, {"model_version_status": [version("10")]})
+    assert ask("/v1/models/toy/versions/2")[0] == 404
 
 
 def test_metadata(ask):

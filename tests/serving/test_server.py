@@ -14,7 +14,7 @@ import pytest
 
 from kbert.errors import InputError
 from kbert.serving.client import Client
-from kbert.serving.models import Model, ModelStore
+from kbert.serving.models import Model
 from kbert.serving.server import ModelServer
 
 WEIGHT = {"text": ["a"], "weight": np.float32([3])}
@@ -67,35 +67,8 @@ def test_a_damaged_model_is_named(root, tmp_path):
 def test_a_model_folder_as_root(root, monkeypatch):
     monkeypatch.chdir(root / "toy")
     with ModelServer(Path(), 0, 0) as server, Client(f"127.0.0.1:{server.grpc_port}") as client:
-        assert client.status("toy") == {10: "AVAILABLE", 2: "AVAILABLE"}
+        assert client.status("toy") == {10: "AVAILABLE"}
         assert client.predict("toy", WEIGHT)["product"].tolist() == [30.0]
-
-
-def test_what_is_exported_during_the_run(root, tmp_path):
-    shutil.copytree(root / "toy" / "2", tmp_path / "toy" / "2")
-    with ModelServer(tmp_path, 0, 0) as server, Client(f"http://127.0.0.1:{server.rest_port}") as client:
-        assert client.predict("toy", WEIGHT)["product"].tolist() == [6.0]
-        shutil.copytree(root / "toy" / "10", tmp_path / "toy" / ".10")
-        (tmp_path / "toy" / ".10").rename(tmp_path / "toy" / "10")
-        assert client.predict("toy", WEIGHT)["product"].tolist() == [30.0]
-        assert client.predict("toy", WEIGHT, version=2)["product"].tolist() == [6.0]
-        (tmp_path / "toy" / "12").mkdir()
-        (tmp_path / "toy" / "12" / "saved_model.pb").write_bytes(b"not a SavedModel")
-        with pytest.raises(RuntimeError, match=r"answered 500.*does not load"):
-            client.predict("toy", WEIGHT)
-
-
-def test_a_version_is_loaded_once_and_dropped_when_a_newer_one_replaces_it(root, tmp_path):
-    shutil.copytree(root / "toy" / "2", tmp_path / "toy" / "2")
-    store = ModelStore(tmp_path)
-    (second,) = store.load_latest()
-    assert store.get("toy") is second
-    assert store.get("toy", 2) is second
-    shutil.copytree(root / "toy" / "10", tmp_path / "toy" / "10")
-    tenth = store.get("toy")
-    assert tenth.version == 10
-    assert store.get("toy", 2) is not second
-    assert store.get("toy") is tenth
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
@@ -144,16 +117,19 @@ def test_stop_does_not_wait_for_idle_connections(root):
 
 
 def test_one_log_line_per_request(root, caplog):
-    caplog.set_level(logging.INFO, logger="kbert.serving")
+    caplog.set_level(logging.DEBUG, logger="kbert.serving")
     with ModelServer(root / "sentiment", 0, 0) as server:
-        assert len(caplog.messages) == 1
-        assert "development server" in caplog.messages[0]
-        assert "sentiment version 1" in caplog.messages[0]
+        available, running = caplog.messages
+        assert available == "model 'sentiment' version 1 is available"
+        assert "development server" in running
+        assert "sentiment version 1" in running
         caplog.clear()
         with Client(f"127.0.0.1:{server.grpc_port}") as client:
             client.status("sentiment")
         with Client(f"http://127.0.0.1:{server.rest_port}") as client, pytest.raises(InputError):
             client.status("nope")
-    assert len(caplog.messages) == 2
-    assert caplog.messages[0].startswith("gRPC GetModelStatus 'sentiment' OK")
-    assert caplog.messages[1].startswith("REST GET '/v1/models/nope' NOT_FOUND (there is no model 'nope'")
+    first, second = caplog.messages[:2]
+    assert first.startswith("GRPC GetModelStatus 'sentiment' OK")
+    assert second.startswith(
+        "REST GetModelStatus GET '/v1/models/nope' NOT_FOUND (model 'nope': there is no such model"
+    )
