@@ -5,7 +5,8 @@
 A server of its own process gets them on both ports. Each kind of request has the statuses that TF Serving gives it; any
 other is an error. At the end the server must still answer, and its memory must not have grown by more than 5 % after
 the first tenth. It runs with MALLOC_ARENA_MAX=2, as a server that gets texts of 20 MB should: glibc keeps what such a
-text leaves behind in an arena for each of many threads, which is no leak, but looks like one. Prints one JSON object: requests, answers by kind and status, memory before and after in MB.
+text leaves behind in an arena for each of many threads, which is no leak, but looks like one.
+Prints one JSON object: requests, answers by kind and status, memory before and after in MB.
 """
 
 from __future__ import annotations
