@@ -50,8 +50,8 @@ class PretrainSettings(RunSettings):
     mask_unit: str = setting("word", "what is hidden at once: token, word (all pieces of a word) or span (of words)")
     pairs: str = setting(
         "none",
-        f"{', '.join(PAIR_TASKS)}: a second task, whether two texts follow each other (nsp: BERT's) or which comes first "
-        "(sop: ALBERT's); none: without it models are no worse (RoBERTa), and rows hold one text",
+        f"{', '.join(PAIR_TASKS)}: a second task, whether two texts follow each other (nsp: BERT's) or which comes "
+        "first (sop: ALBERT's); none: without it models are no worse (RoBERTa), and rows hold one text",
     )
     across_documents: bool = setting(False, "let a sequence go on in the next document, so that fewer are short")
     segmenter: str = setting("", "splits texts without blanks into words, for --mask-unit word: jieba for Chinese")

@@ -104,10 +104,12 @@ def test_what_has_ended_is_no_longer_in_memory(store, root, tmp_path):
     try:
         store.poll()  # loads the new one, and lets the old one end
         assert model() is not None
-        store.poll()  # sees that it has ended
-        time.sleep(0.2)
-        store.poll()
-        assert model() is None
+
+        def is_gone():
+            store.poll()
+            return model() is None
+
+        eventually(is_gone)
     finally:
         gc.enable()
 
