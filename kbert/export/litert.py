@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,13 @@ from kbert.tasks.masked_lm import BertMaskedLM
 from kbert.tasks.predicting import INPUTS
 from kbert.tasks.task import Task
 
-QUANTIZATIONS = ("none", "int8")
+QUANTIZATIONS = ("none", "fp16", "int8", "full-int8")
+_OPEN = ("none", "fp16", "int8")  # what needs no texts to calibrate on
+# In 8 bits a tensor's values share one scale, which -1e9 would leave nothing of; exp(-30) is nothing beside 1 as well.
+_MASKED_IN_8_BITS = -30.0
+
+Samples = Iterable[dict[str, np.ndarray]]
+"""Inputs by their names, for activations to be calibrated on."""
 
 
 def to_litert(model: Task, quantize: str = "none") -> bytes:
@@ -25,38 +33,84 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
 
     Args:
         model: Its weights are copied.
-        quantize: "none" for float32; "int8" for weights of 8 bits, with activations quantized as they come (dynamic
-            range): a quarter of the size.
+        quantize: "none" for float32; "fp16" for weights of 16 bits; "int8" for weights of 8 bits, with activations
+            quantized as they come (dynamic range): a quarter of the size.
 
     Returns:
         A LiteRT file: inputs int32 [B, T] named as the encoder's, output `logits` float32.
 
     Raises:
-        InputError: `quantize` is neither.
+        InputError: `quantize` is none of them, or the model has no form in LiteRT.
+    """
+    if quantize not in _OPEN:
+        raise InputError(f"`quantize` must be one of {', '.join(_OPEN)}. Received: {quantize!r}")
+    signature = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]
+    return convert(
+        model,
+        lambda *rows: {"logits": model(dict(zip(INPUTS, rows, strict=True)), training=False)},
+        signature,
+        quantize,
+    )
+
+
+def convert(
+    model: Task,
+    compute: Callable[..., dict[str, tf.Tensor]],
+    signature: Sequence[tf.TensorSpec],
+    quantize: str,
+    samples: Samples = (),
+) -> bytes:
+    """A LiteRT file of a function that computes with a model.
+
+    Args:
+        model: Its weights are copied.
+        compute: Tensors to named tensors, in a graph.
+        signature: The inputs, with names.
+        quantize: One of `QUANTIZATIONS`; "full-int8" computes activations in 8 bits too, on scales taken from samples.
+        samples: Inputs to calibrate on, for "full-int8".
+
+    Raises:
+        InputError: The model has no form in LiteRT.
     """
     if isinstance(model, BertMaskedLM):
         raise InputError("a masked LM computes at masks alone, of which LiteRT has no form: compute in TensorFlow")
-    if quantize not in QUANTIZATIONS:
-        raise InputError(f"`quantize` must be one of {', '.join(QUANTIZATIONS)}. Received: {quantize!r}")
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in model.variables]
-    signature = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]
-    module.logits = tf.function(
-        lambda *features: {"logits": model(dict(zip(INPUTS, features, strict=True)), training=False)},
-        input_signature=signature,
-        autograph=False,
-    )
-    skips = model.encoder.skip_padding
-    model.encoder.skip_padding = False  # the ops that gather the real tokens have no LiteRT form
+    module.compute = tf.function(compute, input_signature=signature, autograph=False)
+    with _convertible(model, quantize), tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=module.compute)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        _quantized(converter, quantize, samples)
+        return _converted(converter, model)
+
+
+@contextmanager
+def _convertible(model: Task, quantize: str) -> Iterator[None]:
+    """The model without what LiteRT cannot compute, while it is traced."""
+    encoder, head = model.encoder, getattr(model, "head", None)
+    changes: list[tuple[Any, str, Any]] = [(encoder, "skip_padding", False)]  # gathering real tokens has no LiteRT form
+    if quantize == "full-int8":
+        changes += [(encoder, "masked_score", _MASKED_IN_8_BITS), (head, "padding_logit", _MASKED_IN_8_BITS)]
+    changes = [change for change in changes if hasattr(change[0], change[1])]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            tf.saved_model.save(module, folder, signatures=module.logits)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            if quantize == "int8":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            return _converted(converter, model)
+        for change in changes:
+            setattr(*change)
+        yield
     finally:
-        model.encoder.skip_padding = skips
+        for change in before:
+            setattr(*change)
+
+
+def _quantized(converter: Any, quantize: str, samples: Samples) -> None:
+    """Set a converter up; ops without a form in 8 bits stay in float32."""
+    if quantize == "none":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "full-int8":
+        converter.representative_dataset = lambda: iter(samples)
 
 
 def _converted(converter: Any, model: Task) -> bytes:

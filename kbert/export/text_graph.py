@@ -69,10 +69,7 @@ class TextGraph:
         """
         tokens = [self._tokens(tf.cast(text[0], tf.int32)) for text in texts]
         counts = [tf.reduce_sum(tf.cast(of_text.begins, tf.int32)) for of_text in tokens]
-        if len(texts) == 1:
-            kept = [tf.minimum(counts[0], length - 2)]
-        else:
-            kept = list(truncated_lengths(*counts, length - 3))
+        kept = truncated_lengths(*counts, length - 3) if len(texts) > 1 else (tf.minimum(counts[0], length - 2),)
         tokenizer, column = self._tokenizer, tf.range(length)
         ids, segments = tf.fill([length], tokenizer.pad_id), tf.zeros([length], tf.int32)
         ids = tf.where(column == 0, tokenizer.cls_id, ids)
