@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kbert.commands.mobile import HELP, export_litert, litert_arguments
 from kbert.commands.terminal import load_tensorflow, positive, print_json
 from kbert.tasks.settings import SETTINGS, FinetuneSettings, flag, read_toml
 
@@ -135,14 +136,27 @@ def _columns(args: argparse.Namespace) -> Any:
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog, parser.formatter_class = HELP, argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", metavar="DIR", help="model folder")
-    parser.add_argument("target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood")
+    parser.add_argument(
+        "target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood; or .tflite file"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("saved-model", "litert"),
+        default="saved-model",
+        help="what to write (default: saved-model)",
+    )
     parser.add_argument("--version", type=positive, default=1, help="the folder's version to write (default: 1)")
     parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
+    litert_arguments(parser)
 
 
 def export(args: argparse.Namespace) -> None:
     load_tensorflow()
+    if args.format == "litert":
+        export_litert(args)
+        return
     from kbert.export.saved_model import check_target, export_saved_model
     from kbert.tasks.running import load_task
 

@@ -69,7 +69,7 @@ class TextGraph:
         """
         tokens = [self._tokens(tf.cast(text[0], tf.int32)) for text in texts]
         counts = [tf.reduce_sum(tf.cast(of_text.begins, tf.int32)) for of_text in tokens]
-        kept = truncated_lengths(*counts, length - 3) if len(texts) > 1 else (tf.minimum(counts[0], length - 2),)
+        kept = _kept(counts, length)
         tokenizer, column = self._tokenizer, tf.range(length)
         ids, segments = tf.fill([length], tokenizer.pad_id), tf.zeros([length], tf.int32)
         ids = tf.where(column == 0, tokenizer.cls_id, ids)
@@ -207,6 +207,13 @@ def _is_inner(data: tf.Tensor) -> tf.Tensor:
 def _look_up(table: PagedTable, code_points: tf.Tensor) -> tf.Tensor:
     """The table's values [N]."""
     return tf.gather(table.values, tf.gather(table.starts, code_points // 256) + code_points % 256)
+
+
+def _kept(counts: list[tf.Tensor], length: int) -> tuple[tf.Tensor, ...]:
+    """How many tokens of each text a row has room for."""
+    if len(counts) == 1:
+        return (tf.minimum(counts[0], length - 2),)
+    return truncated_lengths(counts[0], counts[1], length - 3)
 
 
 def _laid_out(tokens: _Tokens, place: tf.Tensor, length: int) -> tf.Tensor:

@@ -52,7 +52,7 @@ def _place(children: list[dict[int, int]], largest: int) -> tuple[list[int], lis
     slot_of[: SUFFIXES + 1] = range(SUFFIXES + 1)
     taken = bytearray(largest + 2 * len(children) + 3)
     taken[: SUFFIXES + 1] = b"\1" * (SUFFIXES + 1)
-    first = {}  # by the number of children: where to go on looking, as what was full stays full
+    first: dict[int, int] = {}  # by the number of children: where to go on looking, as what was full stays full
     for node in sorted(range(len(children)), key=lambda node: -len(children[node])):
         letters = sorted(children[node])
         if not letters:
