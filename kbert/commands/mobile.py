@@ -10,7 +10,8 @@ from kbert.commands.terminal import positive, print_json
 from kbert.errors import InputError
 
 HELP = """apps of a .tflite file (--format litert):
-  classify     ids: MediaPipe TextClassifier, Task Library BertNLClassifier (single texts), LiteRT; text: LiteRT
+  classify     ids: MediaPipe TextClassifier, Task Library BertNLClassifier (not int8), LiteRT; text: LiteRT
+               (pairs of texts and regression: LiteRT alone)
   embed        ids: MediaPipe TextEmbedder, LiteRT; text: LiteRT
   answer       ids: Task Library BertQuestionAnswerer (with --length 384), LiteRT
   tag          ids: LiteRT (a dense head alone)
@@ -26,7 +27,7 @@ def litert_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantize",
         choices=("none", "fp16", "int8", "full-int8"),
         default="none",
-        help="float32; weights of 16 bits; weights of 8 bits; activations of 8 bits too (default: none)",
+        help="float32; weights of 16 bits; weights of 8 bits; dense layers' activations of 8 bits too (default: none)",
     )
     group.add_argument("--length", type=positive, help="tokens of a row (default: the model's own)")
     group.add_argument("--calibration", type=Path, metavar="FILE", help="texts like those to come, for full-int8")
@@ -68,7 +69,7 @@ def _exported(args: argparse.Namespace, model: Any, calibration: Any, labelled: 
         "bytes": len(content),
         **kind,
         "length": model.task.max_length,
-        "apps": apps(model, args.inputs),
+        "apps": apps(model, args.inputs, args.quantize),
     }
     if labelled is None:
         return result

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,11 +21,24 @@ from kbert.tasks.task import Task
 
 QUANTIZATIONS = ("none", "fp16", "int8", "full-int8")
 _OPEN = ("none", "fp16", "int8")  # what needs no texts to calibrate on
-# In 8 bits a tensor's values share one scale, which -1e9 would leave nothing of; exp(-30) is nothing beside 1 as well.
-_MASKED_IN_8_BITS = -30.0
+# What stays in float32 in "full-int8", by TFLite's names: the values of a tensor share one scale there, of which -1e9
+# at padding leaves nothing, and the few large activations of BERT's residual sums and norms too little (Bondarenko et
+# al. 2021, https://arxiv.org/abs/2109.12948).
+_IN_FLOAT = (
+    *("ADD", "SUB", "MUL", "DIV", "NEG", "MEAN", "SUM", "MAXIMUM", "SQRT", "RSQRT", "SQUARED_DIFFERENCE"),
+    *("SELECT", "SELECT_V2", "SOFTMAX", "BATCH_MATMUL"),
+)
 
-Samples = Iterable[dict[str, np.ndarray]]
-"""Inputs by their names, for activations to be calibrated on."""
+
+class Quantization(NamedTuple):
+    """How a file's weights and activations are stored."""
+
+    kind: str = "none"
+    """One of `QUANTIZATIONS`; "full-int8" computes dense layers in 8 bits throughout."""
+    samples: Iterable[dict[str, np.ndarray]] = ()
+    """For "full-int8": inputs by their names, which the scales of activations are taken from."""
+    per_tensor: bool = False
+    """One scale for a weight matrix, as runtimes of 2023 and older need, instead of one for each of its outputs."""
 
 
 def to_litert(model: Task, quantize: str = "none") -> bytes:
@@ -57,8 +70,7 @@ def convert(
     model: Task,
     compute: Callable[..., dict[str, tf.Tensor]],
     signature: Sequence[tf.TensorSpec],
-    quantize: str,
-    samples: Samples = (),
+    quantization: Quantization = Quantization(),
 ) -> bytes:
     """A LiteRT file of a function that computes with a model.
 
@@ -66,8 +78,7 @@ def convert(
         model: Its weights are copied.
         compute: Tensors to named tensors, in a graph.
         signature: The inputs, with names.
-        quantize: One of `QUANTIZATIONS`; "full-int8" computes activations in 8 bits too, on scales taken from samples.
-        samples: Inputs to calibrate on, for "full-int8".
+        quantization: How to store weights and activations.
 
     Raises:
         InputError: The model has no form in LiteRT.
@@ -77,53 +88,43 @@ def convert(
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in model.variables]
     module.compute = tf.function(compute, input_signature=signature, autograph=False)
-    with _convertible(model, quantize), tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.compute)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        _quantized(converter, quantize, samples)
-        return _converted(converter, model)
-
-
-@contextmanager
-def _convertible(model: Task, quantize: str) -> Iterator[None]:
-    """The model without what LiteRT cannot compute, while it is traced."""
-    encoder, head = model.encoder, getattr(model, "head", None)
-    changes: list[tuple[Any, str, Any]] = [(encoder, "skip_padding", False)]  # gathering real tokens has no LiteRT form
-    if quantize == "full-int8":
-        changes += [(encoder, "masked_score", _MASKED_IN_8_BITS), (head, "padding_logit", _MASKED_IN_8_BITS)]
-    changes = [change for change in changes if hasattr(change[0], change[1])]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    skips = model.encoder.skip_padding
+    model.encoder.skip_padding = False  # the ops that gather the real tokens have no LiteRT form
     try:
-        for change in changes:
-            setattr(*change)
-        yield
+        with tempfile.TemporaryDirectory() as folder:
+            tf.saved_model.save(module, folder, signatures=module.compute)
+            return _converted(tf.lite.TFLiteConverter.from_saved_model(folder), quantization, model)
     finally:
-        for change in before:
-            setattr(*change)
+        model.encoder.skip_padding = skips
 
 
-def _quantized(converter: Any, quantize: str, samples: Samples) -> None:
-    """Set a converter up; ops without a form in 8 bits stay in float32."""
-    if quantize == "none":
-        return
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "fp16":
-        converter.target_spec.supported_types = [tf.float16]
-    if quantize == "full-int8":
-        converter.representative_dataset = lambda: iter(samples)
-
-
-def _converted(converter: Any, model: Task) -> bytes:
+def _converted(converter: Any, quantization: Quantization, model: Task) -> bytes:
     from tensorflow.lite.python.convert import ConverterError
 
+    if quantization.kind != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization.kind == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    converter._experimental_disable_per_channel = quantization.per_tensor
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = quantization.per_tensor
     try:
-        return converter.convert()
+        return _calibrated(converter, quantization) if quantization.kind == "full-int8" else converter.convert()
     except ConverterError as error:
         last = str(error).strip().splitlines()[-1]
         raise InputError(
             f"LiteRT has no form of this {type(model).__name__}, which holds an op that does not convert, as a "
             f"BiLSTM's: compute in TensorFlow ({last[:200]})"
         ) from None
+
+
+def _calibrated(converter: Any, quantization: Quantization) -> bytes:
+    """Quantize activations but for `_IN_FLOAT`, which the converter by itself cannot leave out."""
+    converter.representative_dataset = lambda: iter(quantization.samples)
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_IN_FLOAT))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the debugger runs a `tf.lite.Interpreter`, and warns of it
+        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+        return debugger.get_nondebug_quantized_model()
 
 
 class LiteRTEngine:

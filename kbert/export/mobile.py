@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kbert import __version__
 from kbert.errors import InputError
-from kbert.export.litert import QUANTIZATIONS, Samples, convert
+from kbert.export.litert import QUANTIZATIONS, Quantization, convert
 from kbert.export.litert_metadata import ModelInfo, TensorInfo, with_metadata
 from kbert.export.mobile_forms import LABELS_FILE, LITERT, MobileForm, form_of
 from kbert.export.text_graph import TextGraph
@@ -61,7 +61,7 @@ def export_mobile(
         target: The file.
         inputs: "ids" or "text".
         quantize: "none" for float32; "fp16" for weights of 16 bits; "int8" for weights of 8 bits; "full-int8" for
-            activations of 8 bits too.
+            dense layers whose activations have 8 bits too.
         calibration: For "full-int8": texts like those to come, as `predict` takes them; some 200 are enough.
         version: Of the model, for the metadata, as are the next.
         author: Who made it.
@@ -87,12 +87,12 @@ def mobile_file(
     """The content of the file that `export_mobile` writes; `words` are name, version, author and license."""
     form = checked_form(model, inputs, quantize)
     signature, compute = _text_inputs(model, form) if inputs == "text" else _id_inputs(model, form)
-    samples: Samples = ()
+    samples: list[dict[str, np.ndarray]] = []
     if quantize == "full-int8":
         if calibration is None:
             raise InputError("full-int8 measures activations on texts: give some for calibration (--calibration FILE)")
         samples = _samples(model, calibration, inputs)
-    content = convert(model, compute, signature, quantize, samples)
+    content = convert(model, compute, signature, Quantization(quantize, samples, form.per_tensor))
     files = {LABELS_FILE: "".join(f"{label}\n" for label in form.labels).encode()} if form.labels else {}
     if inputs == "ids":
         files[VOCABULARY_FILE] = "".join(f"{token}\n" for token in model.tokenizer.vocabulary).encode()
@@ -127,9 +127,9 @@ def checked_form(model: Task, inputs: str, quantize: str) -> MobileForm:
     return form
 
 
-def apps(model: Task, inputs: str) -> list[str]:
+def apps(model: Task, inputs: str, quantize: str) -> list[str]:
     """What runs the file; and warns of texts that the phone libraries' tokenizer reads otherwise."""
-    ready = form_of(model).apps() if inputs == "ids" else []
+    ready = form_of(model).apps("int8" in quantize) if inputs == "ids" else []
     if not ready:
         return [LITERT]
     tokenizer = model.tokenizer
@@ -186,7 +186,7 @@ def text_rows(model: Task, columns: Sequence[Sequence[str]]) -> list[dict[str, n
     ]
 
 
-def _samples(model: Task, calibration: Any, inputs: str) -> Samples:
+def _samples(model: Task, calibration: Any, inputs: str) -> list[dict[str, np.ndarray]]:
     columns = text_columns(calibration, model.input_names)
     step = -(-len(columns[0]) // _CALIBRATION_TEXTS)
     columns = tuple(column[::step] for column in columns)

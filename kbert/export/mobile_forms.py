@@ -31,6 +31,8 @@ class MobileForm:
     labels: Sequence[str] = ()
     """The names of the scores along the last axis of the first output."""
     outputs: Sequence[TensorInfo] = ()
+    per_tensor = False
+    """Whether weights of 8 bits have one scale a matrix, for Task Library's sake."""
 
     def __init__(self, model: Any):
         self.model = model
@@ -43,7 +45,7 @@ class MobileForm:
         """What the model's `infer` returns where the file gives these outputs."""
         raise NotImplementedError
 
-    def apps(self) -> list[str]:
+    def apps(self, in_8_bits: bool = False) -> list[str]:
         """The libraries that run the file of token ids without further work, plain LiteRT aside."""
         return []
 
@@ -64,9 +66,11 @@ class _Classes(MobileForm):
     def raw(self, outputs):
         return np.log(np.maximum(outputs["probability"], _TINY))
 
-    def apps(self):
-        pair = self.model.task.pair  # neither library gives two texts to a classifier
-        return [] if pair else ["MediaPipe TextClassifier", "Task Library BertNLClassifier"]
+    def apps(self, in_8_bits=False):
+        if self.model.task.pair:  # neither library gives two texts to a classifier
+            return []
+        # A scale for each output of a dense layer is more exact, and too new for Task Library.
+        return ["MediaPipe TextClassifier", *([] if in_8_bits else ["Task Library BertNLClassifier"])]
 
 
 class _ManyClasses(_Classes):
@@ -105,7 +109,7 @@ class _Embedding(MobileForm):
     def raw(self, outputs):
         return outputs["embedding"]
 
-    def apps(self):
+    def apps(self, in_8_bits=False):
         return ["MediaPipe TextEmbedder"]
 
 
@@ -113,6 +117,7 @@ class _Answer(MobileForm):
     """Where an answer begins and ends; a context longer than a row is the app's to cut."""
 
     reads_text = False
+    per_tensor = True
     outputs = (
         TensorInfo("end_logits", "How much each token looks like the last of the answer."),
         TensorInfo("start_logits", "How much each token looks like the first of the answer."),
@@ -125,7 +130,7 @@ class _Answer(MobileForm):
     def raw(self, outputs):
         return np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
 
-    def apps(self):
+    def apps(self, in_8_bits=False):
         return ["Task Library BertQuestionAnswerer"] if self.model.task.max_length == _TASK_LIBRARY_ROW else []
 
 

@@ -13,7 +13,7 @@ from kbert.config import BertConfig
 from kbert.errors import InputError
 from kbert.modeling.bilstm_encoder import BiLSTMEncoder
 from kbert.modeling.layers import Embeddings, TransformerBlock, dense, embed
-from kbert.modeling.token_layout import MASKED, PackedTokens, PaddedTokens, attention_bias
+from kbert.modeling.token_layout import PackedTokens, PaddedTokens, attention_bias
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ class BertEncoder(keras.Model):
         dict of `sequence_output` float [B, T, D] and `pooled_output` float [B, D], tanh of a dense layer on the first
         token.
     """
-
-    masked_score = MASKED
-    """Added to the attention scores of padding; arithmetic of 8 bits needs a smaller one."""
 
     def __init__(self, config: BertConfig, *, skip_padding: bool | None = None, name="encoder", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -68,7 +65,7 @@ class BertEncoder(keras.Model):
     def call(self, inputs, first_token_only=False, training=None):
         padding_mask = inputs["padding_mask"]
         layout = PackedTokens(padding_mask) if self.skip_padding else PaddedTokens()
-        bias = attention_bias(padding_mask, self.compute_dtype, self.masked_score)  # [B, 1, 1, T]
+        bias = attention_bias(padding_mask, self.compute_dtype)  # [B, 1, 1, T]
         # `training` said to each layer: where Keras calls without state, as on JAX, no layer finds it by itself.
         x = embed(self.embeddings, inputs, layout, training)
         *blocks, last = self.blocks

@@ -65,10 +65,8 @@ class TokenHead(keras.layers.Layer):
 class SpanHead(keras.layers.Layer):
     """A dense layer that scores every token as the start and as the end of an answer: [B, T, D] -> float32 [B, T, 2].
 
-    Padding scores a finite number far below any real token's, `padding_logit`.
+    Padding scores a finite number far below any real token's.
     """
-
-    padding_logit = _PADDING_LOGIT
 
     def __init__(self, config: BertConfig, **kwargs):
         super().__init__(**kwargs)
@@ -80,7 +78,7 @@ class SpanHead(keras.layers.Layer):
 
     def call(self, sequence_output, padding_mask):
         logits = ops.cast(self.dense(sequence_output), "float32")
-        return ops.where(ops.expand_dims(ops.cast(padding_mask, "bool"), -1), logits, self.padding_logit)
+        return ops.where(ops.expand_dims(ops.cast(padding_mask, "bool"), -1), logits, _PADDING_LOGIT)
 
 
 class MaskedLMHead(keras.layers.Layer):

@@ -13,12 +13,12 @@ from keras import ops
 
 # Added to the attention scores of padding: far below any score, yet finite, so that a row of padding alone gives
 # uniform weights and no NaN.
-MASKED = -1e9
+_MASKED = -1e9
 
 
-def attention_bias(padding_mask, dtype, masked=MASKED):
-    """Scores to add so that no token attends to padding: [B, 1, 1, T], 0 or a large negative number, `masked`."""
-    bias = (1 - ops.cast(padding_mask, "float32")) * masked
+def attention_bias(padding_mask, dtype):
+    """Scores to add so that no token attends to padding: [B, 1, 1, T], 0 or a large negative number."""
+    bias = (1 - ops.cast(padding_mask, "float32")) * _MASKED
     if dtype == "float16":
         bias = ops.maximum(bias, -6e4)
     return ops.cast(ops.expand_dims(bias, (1, 2)), dtype)
