@@ -58,12 +58,11 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
     if quantize not in _OPEN:
         raise InputError(f"`quantize` must be one of {', '.join(_OPEN)}. Received: {quantize!r}")
     signature = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]
-    return convert(
-        model,
-        lambda *rows: {"logits": model(dict(zip(INPUTS, rows, strict=True)), training=False)},
-        signature,
-        quantize,
-    )
+
+    def compute(*rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": model(dict(zip(INPUTS, rows, strict=True)), training=False)}
+
+    return convert(model, compute, signature, Quantization(quantize))
 
 
 def convert(

@@ -157,7 +157,7 @@ def test_every_op_has_a_form_in_litert(tiny_folder):
     model = kbert.BertTextClassifier.from_preset(tiny_folder, labels=["a", "b"])
     graph = TextGraph(model.tokenizer)
     signature = [tf.TensorSpec([1, None], tf.uint8, "text")]
-    content = convert(model, lambda text: graph([text], T), signature, "none")
+    content = convert(model, lambda text: graph([text], T), signature)
     run = Interpreter(model_content=content).get_signature_runner()
     texts = ["", "good film", "a very dull plot! 我不爱看", "unlyed good ? " * 29, "Gööd ﬁne"]
     check(lambda row: run(text=row), model.tokenizer, [text.encode() for text in texts] + strange_texts()[::10])
