@@ -187,9 +187,12 @@ def text_rows(model: Task, columns: Sequence[Sequence[str]]) -> list[dict[str, n
 
 
 def _samples(model: Task, calibration: Any, inputs: str) -> list[dict[str, np.ndarray]]:
-    columns = text_columns(calibration, model.input_names)
+    texts = [row for row in zip(*text_columns(calibration, model.input_names), strict=True) if any(map(str.strip, row))]
+    if not texts:
+        raise InputError("the texts for calibration are all blank")
+    columns = list(zip(*texts, strict=True))
     step = -(-len(columns[0]) // _CALIBRATION_TEXTS)
-    columns = tuple(column[::step] for column in columns)
+    columns = [column[::step] for column in columns]
     if inputs == "text":
         return text_rows(model, columns)
     return id_rows(model, model.features(*(tf.constant(column) for column in columns)))

@@ -18,6 +18,11 @@ from kbert.tasks.inputs import text_columns
 from kbert.tasks.task import Task
 
 _TIMED_TEXTS = 100
+# Punctuation and Chinese characters as MediaPipe's bert_tokenizer.h lists them.
+_ALONE = (
+    r"[!-/]|[:-@]|[\[-`]|[{-~]|[\p{P}]|[\x{4E00}-\x{9FFF}]|[\x{3400}-\x{4DBF}]|[\x{20000}-\x{2A6DF}]|"
+    r"[\x{2A700}-\x{2B73F}]|[\x{2B740}-\x{2B81F}]|[\x{2B820}-\x{2CEAF}]|[\x{F900}-\x{FAFF}]|[\x{2F800}-\x{2FA1F}]"
+)
 Row = Mapping[str, np.ndarray]
 
 
@@ -139,16 +144,21 @@ def _misread(model: Task, x: Any, inputs: str) -> dict[str, int]:
 
 
 def phone_tokenizer(model: Task) -> Callable[[Sequence[str]], tf.RaggedTensor]:
-    """The tokenizer of MediaPipe and Task Library: tf-text's on texts whose ASCII letters are lower-cased.
+    """The tokenizer of MediaPipe and Task Library, which cuts texts as they are but for ASCII's capitals.
 
     Texts to ids, int64 [B, (tokens)].
     """
     vocabulary = model.tokenizer.vocabulary
     ids = tf.lookup.KeyValueTensorInitializer(list(vocabulary), np.arange(len(vocabulary)))
     table = tf.lookup.StaticVocabularyTable(ids, num_oov_buckets=1)
-    tokenizer = tf_text.BertTokenizer(table, unknown_token=model.tokenizer.config.unk_token)
+    pieces = tf_text.WordpieceTokenizer(table, unknown_token=model.tokenizer.config.unk_token, token_out_type=tf.int64)
     lower = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-    return lambda texts: tokenizer.tokenize([text.translate(lower) for text in texts]).merge_dims(1, 2)
+
+    def read(texts: Sequence[str]) -> tf.RaggedTensor:
+        words = tf_text.regex_split([text.translate(lower) for text in texts], rf"\s+|{_ALONE}", _ALONE)
+        return pieces.tokenize(words).merge_dims(1, 2)
+
+    return read
 
 
 def _lists(rows: np.ndarray) -> list[Any]:

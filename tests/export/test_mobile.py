@@ -244,6 +244,8 @@ def test_wrong_arguments(model, tmp_path):
         mobile_file(model, "ids", "full-int8")
     with pytest.raises(InputError, match="no texts were given"):
         mobile_file(model, "ids", "full-int8", calibration=[])
+    with pytest.raises(InputError, match="the texts for calibration are all blank"):
+        mobile_file(model, "ids", "full-int8", calibration=["", " "])
     with pytest.raises(InputError, match="is a folder: name a file"):
         export_mobile(model, tmp_path)
     (tmp_path / "file").write_text("")
