@@ -15,14 +15,22 @@ HELP = """apps of a .tflite file (--format litert):
   embed        ids: MediaPipe TextEmbedder, LiteRT; text: LiteRT
   answer       ids: Task Library BertQuestionAnswerer (with --length 384), LiteRT
   tag          ids: LiteRT (a dense head alone)
-A file of ids wants its inputs tokenized, which MediaPipe and Task Library do, lower-casing ASCII letters. A file of
-text takes UTF-8 bytes, reads every text exactly as kbert does, and runs in any LiteRT without extra ops.
+  fill-mask    none
+A file of ids wants its inputs tokenized, which MediaPipe and Task Library do; they lower-case ASCII letters and keep
+accents, so that they misread capitals for a cased model and é for an uncased one. A file of characters is run by the
+same two where they classify or embed, and reads é right, not capitals. A file of text takes UTF-8 bytes, reads every
+text exactly as kbert does, and runs in any LiteRT without extra ops.
 """
 
 
 def litert_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a .tflite file (--format litert)")
-    group.add_argument("--inputs", choices=("ids", "text"), default="ids", help="what the file takes (default: ids)")
+    group.add_argument(
+        "--inputs",
+        choices=("ids", "characters", "text"),
+        default="ids",
+        help="what the file takes: see below (default: ids)",
+    )
     group.add_argument(
         "--quantize",
         choices=("none", "fp16", "int8", "full-int8"),

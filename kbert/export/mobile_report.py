@@ -2,96 +2,70 @@
 
 from __future__ import annotations
 
-import string
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from kbert.errors import InputError
-from kbert.export.mobile import IDS, id_rows, text_rows
-from kbert.export.mobile_forms import MobileForm, form_of
-from kbert.tasks.inputs import text_columns
+from kbert.export.mobile_characters import phone_tokenizer
+from kbert.export.mobile_forms import form_of
+from kbert.export.mobile_inputs import INPUTS
+from kbert.tasks.inputs import text_columns, to_numpy
 from kbert.tasks.task import Task
 
 _TIMED_TEXTS = 100
-# Punctuation and Chinese characters as MediaPipe's bert_tokenizer.h lists them.
-_ALONE = (
-    r"[!-/]|[:-@]|[\[-`]|[{-~]|[\p{P}]|[\x{4E00}-\x{9FFF}]|[\x{3400}-\x{4DBF}]|[\x{20000}-\x{2A6DF}]|"
-    r"[\x{2A700}-\x{2B73F}]|[\x{2B740}-\x{2B81F}]|[\x{2B820}-\x{2CEAF}]|[\x{F900}-\x{FAFF}]|[\x{2F800}-\x{2FA1F}]"
-)
 Row = Mapping[str, np.ndarray]
 
 
 class MobileFile:
-    """A file in LiteRT's Python runtime; a subclass for each kind of input.
+    """A file in LiteRT's Python runtime.
 
     Args:
         content: The file.
         model: What it was made of, with rows as long as the file's.
+        inputs: The file's kind of input.
         threads: Threads to compute on.
 
     Raises:
         InputError: The package ai-edge-litert is missing.
     """
 
-    def __init__(self, content: bytes, model: Task, threads: int = 1):
+    def __init__(self, content: bytes, model: Task, inputs: str = "ids", threads: int = 1):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise InputError("running a .tflite file needs ai-edge-litert: pip install ai-edge-litert") from None
         self._model = model
-        self._form: MobileForm = form_of(model)
+        self._form = form_of(model)
+        self._inputs = INPUTS[inputs](model, self._form)
         self._run: Any = Interpreter(model_content=content, num_threads=threads).get_signature_runner()
+        self.rows = self._inputs.rows
+        self.predict = self._by_rows if inputs == "ids" else self._by_texts
+        """Answers as the model's own `predict` gives them, computed by the file."""
 
     def __call__(self, row: Row) -> dict[str, np.ndarray]:
         """The inputs of one row to its outputs, each [1, ...]."""
         return self._run(**row)
 
-    def rows(self, columns: Sequence[Sequence[str]]) -> list[dict[str, np.ndarray]]:
-        """Texts, a list for each of the model's inputs, as the file's inputs."""
-        raise NotImplementedError
-
-    def predict(self, x: Any, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """Answers as the model's own `predict` gives them, computed by the file."""
-        raise NotImplementedError
-
-    def _raw(self, rows: Sequence[Row]) -> np.ndarray:
-        return np.concatenate([self._form.raw(self(row)) for row in rows])
-
-
-class IdsFile(MobileFile):
-    """A file of token ids."""
-
-    def rows(self, columns):
-        return id_rows(self._model, self._model.features(*map(tf.constant, columns)))
-
-    def predict(self, x, batch_size=32):
+    def _by_rows(self, x: Any, batch_size: int = 32) -> dict[str, np.ndarray]:
         def engine(features: dict[str, tf.Tensor]) -> np.ndarray:
-            raw = self._raw(id_rows(self._model, features))
-            T = features[IDS["ids"]].shape[1]
+            raw = self._raw(self._inputs.of_features(features))
+            T = features["token_ids"].shape[1]
             return raw[:, :T] if raw.ndim > 2 else raw  # scores of tokens
 
         return self._model.predict(x, batch_size=batch_size, engine=engine)
 
-
-class TextFile(MobileFile):
-    """A file of text."""
-
-    def rows(self, columns):
-        return text_rows(self._model, columns)
-
-    def predict(self, x, batch_size=32):
+    def _by_texts(self, x: Any, batch_size: int = 32) -> dict[str, np.ndarray]:
         columns = text_columns(x, self._model.input_names)
         texts = [tf.constant(column) for column in columns]
         answers = self._model.answers(tf.constant(self._raw(self.rows(columns))), {}, *texts)
-        return {name: _plain(value.numpy()) for name, value in answers.items()}
+        return {name: to_numpy(value) for name, value in answers.items()}
 
-
-FILES: dict[str, type[MobileFile]] = {"ids": IdsFile, "text": TextFile}
+    def _raw(self, rows: Sequence[Row]) -> np.ndarray:
+        return np.concatenate([self._form.raw(self(row)) for row in rows])
 
 
 def report(model: Task, x: Any, y: Any, inputs: str, content: bytes, float_content: bytes) -> dict[str, Any]:
@@ -101,7 +75,7 @@ def report(model: Task, x: Any, y: Any, inputs: str, content: bytes, float_conte
         model: What the file was made of.
         x: Texts, as `evaluate` takes them.
         y: Their labels.
-        inputs: The file's kind of input, "ids" or "text".
+        inputs: The file's kind of input, of `INPUTS`.
         content: The file.
         float_content: The same in float32; may be the same file.
 
@@ -111,13 +85,13 @@ def report(model: Task, x: Any, y: Any, inputs: str, content: bytes, float_conte
         that the tokenizer of MediaPipe reads otherwise (absent where it runs no such file); `latency_ms`, the median of
         up to 100 texts; and `latency_ratio`, the median of ratios to the float32 file, run in turns.
     """
-    file = FILES[inputs](content, model)
+    file = MobileFile(content, model, inputs)
     expected, found = model.answers_to_score(x), model.answers_to_score(x, predict=file.predict)
     result: dict[str, Any] = {"examples": len(next(iter(expected.values())))}
     result["metrics"] = {name: float(value) for name, value in sorted(model.score(found, y).items())}
     result["model_metrics"] = {name: float(value) for name, value in sorted(model.score(expected, y).items())}
     result |= _agreement(expected, found) | _misread(model, x, inputs)
-    baseline = FILES[inputs](float_content, model)
+    baseline = MobileFile(float_content, model, inputs)
     columns = text_columns(x, model.training_names)[: len(model.input_names)]
     step = -(-len(columns[0]) // _TIMED_TEXTS)
     return result | _latency(file, baseline, file.rows(tuple(column[::step] for column in columns)))
@@ -137,28 +111,10 @@ def _agreement(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarra
 def _misread(model: Task, x: Any, inputs: str) -> dict[str, int]:
     if inputs != "ids" or len(model.input_names) > 1 or not form_of(model).apps():
         return {}
-    read = phone_tokenizer(model)
+    read = phone_tokenizer(model.tokenizer.vocabulary)
     texts = [text for column in text_columns(x, model.training_names) for text in column]
     pairs = zip(read(texts).to_list(), model.tokenizer.tokenize(texts).to_list(), strict=True)
     return {"misread_texts": sum(theirs != ours for theirs, ours in pairs)}
-
-
-def phone_tokenizer(model: Task) -> Callable[[Sequence[str]], tf.RaggedTensor]:
-    """The tokenizer of MediaPipe and Task Library, which cuts texts as they are but for ASCII's capitals.
-
-    Texts to ids, int64 [B, (tokens)].
-    """
-    vocabulary = model.tokenizer.vocabulary
-    ids = tf.lookup.KeyValueTensorInitializer(list(vocabulary), np.arange(len(vocabulary)))
-    table = tf.lookup.StaticVocabularyTable(ids, num_oov_buckets=1)
-    pieces = tf_text.WordpieceTokenizer(table, unknown_token=model.tokenizer.config.unk_token, token_out_type=tf.int64)
-    lower = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-
-    def read(texts: Sequence[str]) -> tf.RaggedTensor:
-        words = tf_text.regex_split([text.translate(lower) for text in texts], rf"\s+|{_ALONE}", _ALONE)
-        return pieces.tokenize(words).merge_dims(1, 2)
-
-    return read
 
 
 def _lists(rows: np.ndarray) -> list[Any]:
@@ -187,10 +143,3 @@ def _seconds(file: MobileFile, row: Row) -> float:
     start = time.perf_counter()
     file(row)
     return time.perf_counter() - start
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Strings as Python str."""
-    if array.dtype != object:
-        return array
-    return np.array([text.decode() for text in array.ravel()], object).reshape(array.shape)

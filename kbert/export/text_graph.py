@@ -19,7 +19,7 @@ from kbert.tokenization.packing import truncated_lengths
 from kbert.tokenization.spelling import MAX_WORD_LENGTH, SUFFIX, PagedTable, spell
 from kbert.tokenization.tokenizer import BertTokenizer
 
-_LETTER, _ALONE, _SPACE = 1, 2, 3  # in the last two bits of a character; 0: no character
+LETTER, ALONE, SPACE = 1, 2, 3  # in the last two bits of a character; 0: no character
 _JUMPS = 7  # doublings that pass over a word of MAX_WORD_LENGTH tokens
 
 
@@ -67,7 +67,11 @@ class TextGraph:
         Returns:
             `token_ids`, `segment_ids` and `padding_mask`, int32 [1, T].
         """
-        tokens = [self._tokens(tf.cast(text[0], tf.int32)) for text in texts]
+        return self.rows([_decoded(tf.cast(text[0], tf.int32)) for text in texts], length)
+
+    def rows(self, code_points: list[tf.Tensor], length: int) -> dict[str, tf.Tensor]:
+        """As `__call__`, for code points: int32 [N] each, 0 where there is none."""
+        tokens = [self._tokens(of_text) for of_text in code_points]
         counts = [tf.reduce_sum(tf.cast(of_text.begins, tf.int32)) for of_text in tokens]
         kept = _kept(counts, length)
         tokenizer, column = self._tokenizer, tf.range(length)
@@ -92,15 +96,18 @@ class TextGraph:
         for letter, number in self._number.items():
             if letter < len(numbers):
                 numbers[letter] = number
-        kind = np.where(codes == ord(" "), _SPACE, np.where(values & 1, _ALONE, _LETTER))
+        kind = np.where(codes == ord(" "), SPACE, np.where(values & 1, ALONE, LETTER))
         return np.where(values > 0, 4 * numbers[codes] + kind, values).astype(np.int32)
 
-    # === Bytes to characters ===
+    # === Code points to characters ===
 
-    def _spelled(self, data: tf.Tensor) -> tf.Tensor:
-        """Bytes, int32 [N], to normalized characters, int32 [L], 0 behind the last."""
-        code_points = _decoded(data)
-        values = _look_up(self._characters, code_points)  # [N]
+    def values(self, code_points: Any) -> Any:
+        """What code points become, int32 [N]: `4 * number + kind`, or 0, or below 0 for several characters."""
+        return _look_up(self._characters, code_points)
+
+    def _spelled(self, code_points: tf.Tensor) -> tf.Tensor:
+        """Code points, int32 [N], to normalized characters, int32 [L], 0 behind the last."""
+        values = self.values(code_points)  # [N]
         several = tf.gather(self._expansions, tf.maximum(-values, 0))  # [N, W]
         single = tf.pad(values[:, None], [[0, 0], [0, self._expansions.shape[1] - 1]])
         parts = tf.where(values[:, None] > 0, single, several)
@@ -122,10 +129,10 @@ class TextGraph:
 
     # === Characters to tokens ===
 
-    def _tokens(self, data: tf.Tensor) -> _Tokens:
-        characters = self._spelled(data)
+    def _tokens(self, code_points: tf.Tensor) -> _Tokens:
+        characters = self._spelled(code_points)
         number, kind = characters // 4, characters % 4  # [L], as are all below
-        is_letter, is_alone = kind == _LETTER, kind == _ALONE
+        is_letter, is_alone = kind == LETTER, kind == ALONE
         starts_word = is_letter & ~tf.concat([[False], is_letter[:-1]], 0)
         first, further = self._longest_matches(number)
         lengths, ids = (tf.where(starts_word, *both) for both in zip(first, further, strict=True))

@@ -16,8 +16,11 @@ from kbert.cli import main
 from kbert.config import AnswerConfig, ClassifyConfig, TagConfig
 from kbert.errors import InputError
 from kbert.export.litert import QUANTIZATIONS
-from kbert.export.mobile import IDS, apps, export_mobile, id_rows, mobile_file
-from kbert.export.mobile_report import FILES, phone_tokenizer, report
+from kbert.export.mobile import apps, export_mobile, mobile_file
+from kbert.export.mobile_characters import IDS, phone_tokenizer
+from kbert.export.mobile_forms import form_of
+from kbert.export.mobile_inputs import IdInputs
+from kbert.export.mobile_report import MobileFile, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning", "ignore:.*Interpreter:UserWarning")
 LABELS = ["a", "b", "schön"]
@@ -68,11 +71,11 @@ def same(found, expected, atol=1e-5):
             assert found[name].tolist() == value.tolist()
 
 
-@pytest.mark.parametrize("inputs", ["ids", "text"])
+@pytest.mark.parametrize("inputs", ["ids", "characters", "text"])
 def test_answers_are_the_models(model, inputs):
     content = mobile_file(model, inputs)
     assert model.encoder.skip_padding  # converting has left the model as it was
-    same(FILES[inputs](content, model).predict(TEXTS), model.predict(TEXTS))
+    same(MobileFile(content, model, inputs).predict(TEXTS), model.predict(TEXTS))
 
 
 @pytest.mark.parametrize("kind", ["pairs", "several labels", "a number", "embedding", "answer", "tags"])
@@ -80,12 +83,12 @@ def test_other_tasks_answer_the_same(tiny_folder, kind):
     keras.utils.set_random_seed(2)
     model, x = others(tiny_folder)[kind]
     expected = model.predict(x)
-    same(FILES["ids"](mobile_file(model), model).predict(x), expected)
+    same(MobileFile(mobile_file(model), model, "ids").predict(x), expected)
     if kind in ("answer", "tags"):
         with pytest.raises(InputError, match="answers with parts of the text"):
             mobile_file(model, "text")
     else:
-        same(FILES["text"](mobile_file(model, "text"), model).predict(x), expected)
+        same(MobileFile(mobile_file(model, "text"), model, "text").predict(x), expected)
 
 
 @pytest.mark.parametrize(("quantize", "error"), [("fp16", 2e-3), ("int8", 0.05), ("full-int8", 0.15)])
@@ -93,7 +96,7 @@ def test_quantized_files_are_near_the_model(model, quantize, error):
     expected = model.predict(TEXTS)["probabilities"]
     for inputs in ("ids", "text"):
         content = mobile_file(model, inputs, quantize, calibration=TEXTS * 2)
-        found = FILES[inputs](content, model).predict(TEXTS)["probabilities"]
+        found = MobileFile(content, model, inputs).predict(TEXTS)["probabilities"]
         assert 1e-7 < np.abs(found - expected).max() < error
         assert np.ptp(expected) > error / 2
 
@@ -160,6 +163,28 @@ def test_mediapipe_classifies(tiny_folder, mediapipe, tmp_path, problem):
             np.testing.assert_allclose([scores[label] for label in LABELS], probabilities, atol=1e-5)
 
 
+def test_mediapipe_reads_characters_as_the_model_does(tiny_folder, mediapipe, tmp_path):
+    model = classifier(tiny_folder)
+    path = export_mobile(model, tmp_path / "mood.tflite", inputs="characters")
+    texts = [
+        *TEXTS,
+        "göod fílm",
+        "pl\u200bot x\u00ad y",
+        "\u3000我good",
+        "DÜLL,dull",
+        "un" * 40,
+        "was [SEP] 龘bad😀",
+        "爱！看",
+        "ﬁne",
+    ]
+    with mediapipe.text.TextClassifier.create_from_model_path(str(path)) as classify:
+        for text, probabilities in zip(texts, model.predict(texts)["probabilities"], strict=True):
+            (head,) = classify.classify(text).classifications
+            scores = {category.category_name: category.score for category in head.categories}
+            found = [scores[label] for label in LABELS]
+            np.testing.assert_allclose(found, probabilities, atol=1e-5, err_msg=text)
+
+
 def test_mediapipe_embeds_and_its_tokenizer_is_known(tiny_folder, mediapipe, tmp_path):
     """The vectors tell which tokens MediaPipe has read; accents are what it reads otherwise."""
     model = kbert.BertTextEmbedder.from_preset(str(tiny_folder), max_length=T)
@@ -174,7 +199,7 @@ def test_mediapipe_embeds_and_its_tokenizer_is_known(tiny_folder, mediapipe, tmp
         "plot\u200bwas [SEP] bad",
         "爱！看",
     ]
-    read, misread = phone_tokenizer(model), 0
+    read, misread = phone_tokenizer(model.tokenizer.vocabulary), 0
     with mediapipe.text.TextEmbedder.create_from_model_path(str(path)) as embed:
         for text in texts:
             (found,) = embed.embed(text).embeddings
@@ -194,6 +219,7 @@ def test_which_apps_run_it(tiny_folder, caplog):
     phone = ["MediaPipe TextClassifier", "Task Library BertNLClassifier", "LiteRT"]
     assert apps(model, "ids", "fp16") == phone
     assert apps(model, "ids", "int8") == [phone[0], phone[2]]
+    assert apps(model, "characters", "none") == phone
     assert apps(model, "text", "none") == ["LiteRT"]
     assert apps(models["pairs"], "ids", "none") == ["LiteRT"]
     assert apps(models["embedding"], "ids", "none") == ["MediaPipe TextEmbedder", "LiteRT"]
@@ -235,8 +261,15 @@ def test_what_has_no_form(tiny_folder, tiny_config, model):
         mobile_file(kbert.BertMaskedLM(encoder, tokenizer, kbert.FillMaskConfig(max_length=16)))
 
 
+def test_characters_are_for_mediapipe(tiny_folder):
+    for kind, (model, _) in others(tiny_folder).items():
+        if kind not in ("several labels", "embedding"):
+            with pytest.raises(InputError, match="a file of characters is for MediaPipe"):
+                mobile_file(model, "characters")
+
+
 def test_wrong_arguments(model, tmp_path):
-    with pytest.raises(InputError, match="`inputs` must be one of ids, text. Received: 'words'"):
+    with pytest.raises(InputError, match="`inputs` must be one of ids, characters, text. Received: 'words'"):
         mobile_file(model, "words")
     with pytest.raises(InputError, match="`quantize` must be one of .*full-int8. Received: 'int4'"):
         mobile_file(model, "ids", "int4")
@@ -322,6 +355,6 @@ def test_a_report_counts_what_differs(model):
 
 
 def test_rows_are_padded_to_the_files_length(model):
-    row = id_rows(model, model.features(tf.constant(["good film"])))[0]
+    row = IdInputs(model, form_of(model)).rows([["good film"]])[0]
     assert {name: value.shape for name, value in row.items()} == dict.fromkeys(IDS, (1, T))
     assert row["mask"].sum() == 4
