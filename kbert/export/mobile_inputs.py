@@ -37,7 +37,10 @@ class IdInputs:
 
     def __init__(self, model: Task, form: MobileForm):
         self.model = model
-        self.vocabulary: Sequence[str] = model.tokenizer.vocabulary
+        # No text meets a token that is empty or holds white space; the line of an empty one would be passed over, and
+        # all ids behind it would be wrong.
+        tokens = enumerate(model.tokenizer.vocabulary)
+        self.vocabulary: Sequence[str] = [token if token.split() == [token] else f"[{i}]" for i, token in tokens]
         """What the app's tokenizer must know; none where the app has none."""
 
     @property

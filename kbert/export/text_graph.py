@@ -138,7 +138,7 @@ class TextGraph:
         lengths, ids = (tf.where(starts_word, *both) for both in zip(first, further, strict=True))
         place = tf.range(tf.size(number))
         lengths = tf.where(is_letter, lengths, 0)
-        behind = tf.minimum(place + lengths, tf.size(number) - 1)
+        behind = tf.minimum(place + lengths, tf.size(number) - 1)  # the last place is none: expansions leave room
         jumps = [behind]  # where one token leads, then two, four, …; nothing leads away from a failure or a word's end
         for _ in range(_JUMPS):
             jumps.append(tf.gather(jumps[-1], jumps[-1]))

@@ -163,6 +163,21 @@ def test_mediapipe_classifies(tiny_folder, mediapipe, tmp_path, problem):
             np.testing.assert_allclose([scores[label] for label in LABELS], probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("inputs", ["ids", "characters"])
+def test_mediapipe_counts_every_line_of_a_vocabulary(model, mediapipe, tmp_path, inputs):
+    """SimBERT's has an empty token."""
+    tokens = list(model.tokenizer.vocabulary)
+    tokens[4], tokens[tokens.index("[unused3]")] = "", "x y"
+    tokens[tokens.index("[unused5]")] = "[MASK]"
+    gaps = kbert.BertTextClassifier(model.encoder, kbert.BertTokenizer(tokens), model.task)
+    path = export_mobile(gaps, tmp_path / "mood.tflite", inputs=inputs)
+    with mediapipe.text.TextClassifier.create_from_model_path(str(path)) as classify:
+        for text, probabilities in zip(TEXTS, gaps.predict(TEXTS)["probabilities"], strict=True):
+            (head,) = classify.classify(text).classifications
+            scores = {category.category_name: category.score for category in head.categories}
+            np.testing.assert_allclose([scores[label] for label in LABELS], probabilities, atol=1e-5)
+
+
 def test_mediapipe_reads_characters_as_the_model_does(tiny_folder, mediapipe, tmp_path):
     model = classifier(tiny_folder)
     path = export_mobile(model, tmp_path / "mood.tflite", inputs="characters")
