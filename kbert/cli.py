@@ -73,7 +73,11 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Calla
     "finetune": ("fine-tune a pretrained model on files of your own", models.finetune_arguments, models.finetune),
     "evaluate": ("metrics of a model on a labelled file", models.evaluate_arguments, models.evaluate),
     "predict": ("answers of a model, one JSON object a text", models.predict_arguments, models.predict),
-    "export": ("write a SavedModel that takes strings, for TF Serving", models.export_arguments, models.export),
+    "export": (
+        "write a SavedModel that takes strings, for TF Serving, or a LiteRT file for phones",
+        models.export_arguments,
+        models.export,
+    ),
     "serve": ("serve exported models on this machine, for development", serving.serve_arguments, serving.serve),
     "ask": ("ask a served model", serving.ask_arguments, serving.ask),
     "bench": ("measure what this project claims, here, beside its peers", bench.bench_arguments, bench.bench),

@@ -29,6 +29,26 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf8")
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in the place of an old one, if there is one."""
+    check_file(path)
+    partial, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(partial, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError where no file can be written; make its folder."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file")
+    _make_parents(path)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its name when the block ends without an error."""

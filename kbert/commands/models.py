@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kbert.commands.mobile import HELP, export_litert, litert_arguments
 from kbert.commands.settings import settings_arguments, settings_from
 from kbert.commands.terminal import load_tensorflow, positive, print_json
 from kbert.errors import InputError
@@ -120,8 +121,17 @@ def _columns(args: argparse.Namespace) -> Any:
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog, parser.formatter_class = HELP, argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", metavar="DIR", help="model folder")
-    parser.add_argument("target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood")
+    parser.add_argument(
+        "target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood; or .tflite file"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("saved-model", "litert"),
+        default="saved-model",
+        help="what to write (default: saved-model)",
+    )
     parser.add_argument("--version", type=positive, default=1, help="the folder's version to write (default: 1)")
     parser.add_argument(
         "--with",
@@ -145,6 +155,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-warmup", action="store_true", help="write no requests for TF Serving to warm up with")
     parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
+    litert_arguments(parser)
 
 
 def _head(text: str) -> tuple[str, str]:
@@ -156,6 +167,9 @@ def _head(text: str) -> tuple[str, str]:
 
 def export(args: argparse.Namespace) -> None:
     load_tensorflow()
+    if args.format == "litert":
+        export_litert(args)
+        return
     from kbert.export.assets import size_report
     from kbert.export.ops import RUNTIMES, op_set
     from kbert.export.saved_model import DEFAULT_SIGNATURE, check_target, export_heads

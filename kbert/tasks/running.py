@@ -22,13 +22,13 @@ from kbert.training.callbacks import EvaluationBar
 _log = logging.getLogger(__name__)
 
 
-def load_task(preset: str) -> Task:
-    """The task model that a folder holds.
+def load_task(preset: str, max_length: int | None = None) -> Task:
+    """The task model that a folder holds; `max_length`, the longest row in tokens, if it is not to be the folder's own.
 
     Raises:
-        InputError: there is no such preset, or it holds a bare encoder.
+        InputError: there is no such preset, it holds a bare encoder, or its position table has fewer rows.
     """
-    return MODELS[_task_of(preset).task].from_preset(preset)  # type: ignore[attr-defined]
+    return MODELS[_task_of(preset).task].from_preset(preset, max_length=max_length)  # type: ignore[attr-defined]
 
 
 def _task_of(preset: str) -> TaskConfig:
@@ -51,10 +51,7 @@ def evaluate_file(
     `show` is given a report in Markdown: metrics per class, and the worst mistakes.
     """
     model = load_task(preset)
-    loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
-    if (known := model.known_labels()) is not None and loaded.records is not None:
-        loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
-    loaded = _as_read(loaded, model.training_names, model)
+    loaded = read_labelled(model, path, columns, skip_bad_lines)
     metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     if show:
         show(_report(model, loaded, batch_size))
@@ -63,6 +60,20 @@ def evaluate_file(
         "examples": len(loaded),
         **loaded.counts,
     }
+
+
+def read_labelled(model: Task, path: Path, columns: Columns, skip_bad_lines: bool = False) -> Loaded:
+    """The texts of a file that a model reads, with labels that it knows."""
+    loaded = files_of(model.task, columns).read(str(path), skip_bad_lines)
+    if (known := model.known_labels()) is not None and loaded.records is not None:
+        loaded.records.check_labels(known, f"is none of the model's: {', '.join(known)}")
+    return _as_read(loaded, model.training_names, model)
+
+
+def read_unlabelled(model: Task, path: Path, columns: Columns, skip_bad_lines: bool = False) -> Loaded:
+    """The texts of a file that a model reads, as many as are answered together."""
+    part = next(files_of(model.task, columns).texts(str(path), skip_bad_lines))
+    return _as_read(part, model.input_names, model)
 
 
 def _report(model: Task, loaded: Loaded, batch_size: int) -> str:

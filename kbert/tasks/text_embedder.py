@@ -120,10 +120,9 @@ class BertTextEmbedder(Task):
     def _answer_metrics(self, x, y, batch_size):
         return {} if y is None else self.score(self.answers_to_score(x, batch_size), y)
 
-    def answers_to_score(self, x, batch_size=32):
-        first, second = (
-            self.predict(texts, batch_size=batch_size)["embedding"] for texts in text_columns(x, self.training_names)
-        )
+    def answers_to_score(self, x, batch_size=32, predict=None):
+        predict, columns = predict or self.predict, text_columns(x, self.training_names)
+        first, second = (predict(texts, batch_size=batch_size)["embedding"] for texts in columns)
         return {"cosine": (first * second).sum(-1)}
 
     def score(self, answers, y):

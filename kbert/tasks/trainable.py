@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,9 @@ from kbert.training.evaluation import AnswerMetrics
 from kbert.training.layerwise import freeze
 from kbert.training.optimizers import LinearWarmupDecay
 from kbert.training.recipe import FIELDS, OF_LOSS, OF_OPTIMIZER, Recipe
+
+Predict = Callable[..., Mapping[str, np.ndarray]]
+"""Texts, and `batch_size`, to answers: as `Task.predict`."""
 
 
 class Trainable(TaskModel):
@@ -221,9 +224,14 @@ class Trainable(TaskModel):
     def _answer_metrics(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
         return self.score(self.answers_to_score(x, batch_size), y)
 
-    def answers_to_score(self, x: Any, batch_size: int = 32) -> Mapping[str, np.ndarray]:
-        """What `score` and `judgements` read: the answers of `predict`, or what the task makes of them."""
-        return self.predict(x, batch_size=batch_size)
+    def answers_to_score(
+        self, x: Any, batch_size: int = 32, predict: Predict | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """What `score` and `judgements` read: the answers of `predict`, or what the task makes of them.
+
+        `predict` stands for the model's own, where something else computes its answers.
+        """
+        return (predict or self.predict)(x, batch_size=batch_size)
 
     def _weighted(self, examples: Examples, class_weight: Any = None, sample_weight: Any = None) -> list[Any]:
         """The targets, and the weights of the rows if they have any."""

@@ -48,7 +48,7 @@ def test_int8_weights_take_less_room(model, tiny_config):
 
 
 def test_an_unknown_quantization(model):
-    with pytest.raises(InputError, match="`quantize` must be one of none, int8. Received: 'int4'"):
+    with pytest.raises(InputError, match="`quantize` must be one of none, fp16, int8. Received: 'int4'"):
         to_litert(model, "int4")
 
 
