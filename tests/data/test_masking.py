@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kbert.config import TokenizerConfig
-from kbert.data.masking import IGNORED, UNITS, Masking, MaskTokens
+from kbert.config import MASK_UNITS, TokenizerConfig
+from kbert.data.masking import IGNORED, Masking, MaskTokens
 from kbert.data.random_bits import RANGE, random_bits, random_keys
 from kbert.errors import InputError
 from kbert.tokenization.tokenizer import BertTokenizer
@@ -70,7 +70,7 @@ def deviations(hits, tries, rate):
 
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", MASK_UNITS)
 def test_as_many_tokens_as_asked_for(tokenizer, corpus, unit, rate):
     """Units are not independent in a row, whatever they are, but rows are: their spread gives the standard error."""
     _, labels = masked(tokenizer, corpus, Masking(rate=rate, unit=unit))
@@ -158,7 +158,7 @@ def test_spans_are_as_long_as_asked_for(tokenizer):
     assert (guessed[:, 49] & guessed[:, 51]).sum() <= 3
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", MASK_UNITS)
 def test_a_row_is_masked_alike_in_every_batch(tokenizer, corpus, unit):
     options = Masking(unit=unit)
     some = np.array([17, 3, 4000, 8999])
