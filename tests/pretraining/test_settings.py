@@ -7,9 +7,8 @@ import dataclasses
 import pytest
 
 from kbert.config import SIZES
-from kbert.data import masking
 from kbert.errors import InputError
-from kbert.pretraining.settings import MASK_UNITS, PretrainSettings
+from kbert.pretraining.settings import PretrainSettings
 from kbert.pretraining.stages import stages_of
 from kbert.pretraining.start import config_of
 
@@ -89,10 +88,6 @@ def test_settings_survive_toml(settings, tmp_path):
     (tmp_path / "a.toml").write_text('corpus = "a.txt"')
     with pytest.raises(InputError, match="corpus must be of type list of str"):
         PretrainSettings.from_toml(tmp_path / "a.toml")
-
-
-def test_the_units_are_those_of_masking():
-    assert MASK_UNITS == masking.UNITS
 
 
 def test_the_learning_rate_suits_the_size(settings):
