@@ -1,18 +1,11 @@
-"""What both protocols share around a call: one error type, its codes, and one log line per request."""
+"""What both protocols share around a call: one error type, its codes, and how a model is named."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kbert.serving.metrics import Metrics
 
 logger = logging.getLogger("kbert.serving")
 
@@ -80,62 +73,3 @@ def one_line(message: object) -> str:
     """The message on one line of at most `MAX_MESSAGE_LENGTH` characters."""
     line = " ".join(str(message)[: 100 * MAX_MESSAGE_LENGTH].split())
     return line if len(line) <= MAX_MESSAGE_LENGTH else line[: MAX_MESSAGE_LENGTH - 1] + "…"
-
-
-@dataclass
-class Call:
-    """A request, as the log and the metrics tell of it; what is not known yet is filled in on the way."""
-
-    entrypoint: str
-    """ "GRPC" or "REST"."""
-    method: str
-    """ "Predict", "GetModelStatus", …"""
-    asked: str = ""
-    """What was asked for, in the request's own words."""
-    model: str = ""
-    """Name of the model that answers; empty as long as there is none, so that no client can make up a metric."""
-    version: int | None = None
-    rows: int | None = None
-
-
-@contextmanager
-def observed(call: Call, metrics: Metrics) -> Iterator[None]:
-    """Log and count a request; whatever is raised inside leaves as a ServingError."""
-    start = time.perf_counter()
-    code, problem = Code.OK, ""
-    try:
-        yield
-    except ServingError as error:
-        code, problem = error.code, f" ({error})"
-        raise
-    except Exception as error:
-        code = Code.INTERNAL
-        logger.exception("%s %s failed", call.entrypoint, call.method)
-        raise ServingError(code, f"{type(error).__name__}: {error}") from error
-    finally:
-        seconds = time.perf_counter() - start
-        metrics.request_done(call, code, seconds)
-        if logger.isEnabledFor(logging.DEBUG):
-            _log(call, code, problem, seconds)
-
-
-def _log(call: Call, code: Code, problem: str, seconds: float) -> None:
-    fields = {
-        "entrypoint": call.entrypoint,
-        "method": call.method,
-        "model": call.model,
-        "version": call.version,
-        "rows": call.rows,
-        "status": code.name,
-        "ms": round(1000 * seconds, 3),
-    }
-    logger.debug(
-        "%s %s %s %s%s %.1f ms",
-        call.entrypoint,
-        call.method,
-        call.asked,
-        code.name,
-        problem,
-        fields["ms"],
-        extra={"fields": fields},
-    )

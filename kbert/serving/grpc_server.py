@@ -16,11 +16,12 @@ from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 from kbert.errors import InputError
 from kbert.serving import apis
 from kbert.serving.batching import Patience, Run
-from kbert.serving.calls import Call, Code, ServingError, invalid, observed
+from kbert.serving.calls import Code, ServingError, invalid
 from kbert.serving.examples import number_of_examples
 from kbert.serving.metrics import Metrics
 from kbert.serving.models import Model
 from kbert.serving.options import ServerOptions
+from kbert.serving.requests import Call, observed
 from kbert.serving.store import ModelStore
 
 HANDSHAKE_MS = 10_000

@@ -14,7 +14,7 @@ import bisect
 import threading
 from collections.abc import Iterator, Sequence
 
-from kbert.serving.calls import Call, Code
+from kbert.serving.calls import Code
 
 PATH = "/monitoring/prometheus/metrics"
 TF_SERVING = ":tensorflow:serving:"
@@ -113,14 +113,22 @@ class Metrics:
             self._batch_rows,
         ]
 
-    def request_done(self, call: Call, code: Code, seconds: float) -> None:
-        """A request has got its answer; only good ones have their latency counted, as TF Serving has it."""
-        self._requests.add(call.model, code.name)
+    def request_done(self, model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
+        """A request has got its answer; only good ones have their latency counted, as TF Serving has it.
+
+        Args:
+            model: name of the model that has answered; empty where there is none.
+            api: "Predict", "GetModelStatus", …
+            entrypoint: "GRPC" or "REST".
+            code: what came of it.
+            seconds: what it took.
+        """
+        self._requests.add(model, code.name)
         if code is Code.OK:
-            self._request_latency.add(1e6 * seconds, call.model, call.method, call.entrypoint)
+            self._request_latency.add(1e6 * seconds, model, api, entrypoint)
 
     def batch_done(self, model: str, api: str, waits: Sequence[float], rows: int, seconds: float) -> None:
-        """A batch has been computed, whose requests had waited so many seconds; `api` as in `Call.method`."""
+        """A batch has been computed, whose requests had waited so many seconds; `api` as for `request_done`."""
         for wait in waits:
             self._queuing_latency.add(1e6 * wait, model)
         self._runs.add()

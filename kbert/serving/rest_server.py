@@ -16,12 +16,13 @@ from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, 
 from kbert.errors import InputError
 from kbert.serving import apis, metrics
 from kbert.serving.batching import Patience
-from kbert.serving.calls import Call, Code, ServingError, invalid, observed
+from kbert.serving.calls import Code, ServingError, invalid
 from kbert.serving.examples import number_of_examples, read_examples, write_classes, write_values
 from kbert.serving.http_server import HttpHandler, HttpServer, error_body
 from kbert.serving.json_format import read_request, write_outputs
 from kbert.serving.models import DEFAULT_SIGNATURE
 from kbert.serving.options import ServerOptions
+from kbert.serving.requests import Call, observed
 from kbert.serving.store import ModelStore
 from kbert.serving.versions import LoadedModel
 
