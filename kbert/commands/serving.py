@@ -31,7 +31,7 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-threads", type=positive, default=1, help="batches computed at the same time (default: 1)"
     )
     batches.add_argument(
-        "--max-queue", type=positive, default=32, help="rows that may wait; more are refused at once (default: 32)"
+        "--max-queue", type=positive, default=64, help="rows that may wait; more are refused at once (default: 64)"
     )
     running = parser.add_argument_group("running")
     running.add_argument("--poll-seconds", type=float, default=1.0, help="between looks for new versions (default: 1)")

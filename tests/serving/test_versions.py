@@ -83,7 +83,7 @@ def test_a_new_version_takes_over_and_the_old_one_ends_with_its_last_request(sto
         assert states(store) == {10: ("AVAILABLE", 0), 2: ("UNLOADING", 0)}
         arrays = {"text": np.array([b"a"], dtype=object), "weight": np.float32([3])}
         assert second.model.predict("serving_default", arrays)["product"].tolist() == [6.0]
-    assert states(store) == {10: ("AVAILABLE", 0), 2: ("END", 0)}
+    eventually(lambda: states(store) == {10: ("AVAILABLE", 0), 2: ("END", 0)})
 
 
 def test_nothing_is_loaded_twice(store, monkeypatch):
