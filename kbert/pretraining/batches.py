@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.data.batching import Shares, distributed, few_lengths
+from kbert.data.batching import Shares, distributed, few_lengths, mapped_ahead
 from kbert.data.sequences import Sequences, token_batches
 from kbert.errors import InputError
 from kbert.pretraining.stages import Stage
 
-_AHEAD = 4  # batches read and masked while the model computes
 _MOST_ROWS = 2**20
 
 
@@ -89,8 +88,7 @@ class Feed:
 
         first = self._load(next(batches()))
         signature = {name: tf.TensorSpec(shapes[array.ndim], array.dtype) for name, array in first.items()}
-        dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
-        return dataset.map(masked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_AHEAD)
+        return mapped_ahead(tf.data.Dataset.from_generator(rows, output_signature=signature), masked)
 
     def _load(self, batch: Batch) -> dict[str, np.ndarray]:
         arrays = {**batch.sequences.load(batch.rows), "row": np.asarray(batch.rows, np.int64)}

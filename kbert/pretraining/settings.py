@@ -68,7 +68,7 @@ class PretrainSettings(RunSettings):
     keep_checkpoints: int = setting(
         2, "checkpoints to keep while the run goes on, besides the best by the held-out loss"
     )
-    processes: int = setting(0, "that tokenize the corpus; 0: one for each core")
+    processes: int = setting(0, "that tokenize the corpus; 0: half as many as there are cores, at most 8")
 
     def __post_init__(self):
         super().__post_init__()
