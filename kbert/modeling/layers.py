@@ -130,34 +130,27 @@ class SelfAttention(keras.layers.Layer):
     def call(self, x, attention_bias=None, layout=PaddedTokens(), first_token_only=False):
         if first_token_only:
             x, query, key, value = self._project_first(x, layout)
-            context = self._attend(query, key, value, attention_bias)[:, 0]  # [B, D]
+            context = self._attend(query, key, value, attention_bias)  # [B, N, 1, H]
+            context = ops.reshape(context, (-1, self.config.hidden_dim))
         else:
-            query, key, value = self._split_heads(layout.unpack(self.query_key_value(x)), 3)
-            context = layout.pack(self._attend(query, key, value, attention_bias))
+            query, key, value = layout.split_heads(self.query_key_value(x), 3, self.config.num_heads)
+            context = layout.join_heads(self._attend(query, key, value, attention_bias))
         return self.layer_norm(x + self.dropout(self.output_dense(context)))
 
     def _project_first(self, x, layout):
         """The first token of each row [B, D], its query [B, N, 1, H], and all tokens' keys and values [B, N, T, H]."""
-        D = self.config.hidden_dim
-        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
-        first = layout.unpack(x)[:, 0]
-        query = ops.matmul(first, kernel[:, :D]) + bias[:D]
-        key_value = layout.unpack(ops.matmul(x, kernel[:, D:]) + bias[D:])
-        return first, *self._split_heads(ops.expand_dims(query, 1), 1), *self._split_heads(key_value, 2)
+        D, N = self.config.hidden_dim, self.config.num_heads
+        kernels = ops.split(self.query_key_value.kernel, [D], axis=1)
+        biases = ops.split(self.query_key_value.bias, [D])
+        first = layout.first(x)
+        query = ops.reshape(ops.matmul(first, kernels[0]) + biases[0], (-1, N, 1, D // N))
+        return first, query, *layout.split_heads(ops.matmul(x, kernels[1]) + biases[1], 2, N)
 
     def _attend(self, query, key, value, attention_bias):
-        """[B, N, Tq, H], twice [B, N, T, H] -> [B, Tq, D]."""
+        """[B, N, Tq, H], twice [B, N, T, H] -> [B, N, Tq, H]."""
         scores = ops.matmul(query * self.config.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, N, Tq, T]
         weights = ops.softmax(scores if attention_bias is None else scores + attention_bias)
-        context = ops.matmul(self.attention_dropout(weights), value)  # [B, N, Tq, H]
-        B, Tq = ops.shape(context)[0], ops.shape(context)[2]
-        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (B, Tq, self.config.hidden_dim))
-
-    def _split_heads(self, x, parts):
-        """[B, T, parts * D] -> `parts` tensors [B, N, T, H]."""
-        B, T = ops.shape(x)[:2]
-        x = ops.reshape(x, (B, T, parts, self.config.num_heads, self.config.head_dim))
-        return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), parts)
+        return ops.matmul(self.attention_dropout(weights), value)
 
 
 class FeedForward(keras.layers.Layer):
