@@ -42,11 +42,14 @@ class Load:
 
 
 @dataclass(frozen=True)
-class _Contender:
-    name: str
+class _Asked:
+    """How a contender is asked."""
+
     connect: Connect
     clients: int
-    note: str
+    """That ask at the same time."""
+    texts: int = 1
+    """That each of them asks about at once."""
 
 
 def compare_servers(
@@ -70,7 +73,7 @@ def compare_servers(
         only: Names of contenders; none takes all.
 
     Returns:
-        Requests per second; `details` has the latencies "p50_ms" and "p99_ms" over all rounds, "requests" and
+        Texts per second; `details` has the latencies "p50_ms" and "p99_ms" of requests over all rounds, "requests" and
         "failures".
     """
     import kbert
@@ -80,20 +83,23 @@ def compare_servers(
     model = kbert.BertTextClassifier.from_preset(folder)
     export_saved_model(model, Path(folder, _EXPORTED, "bench"), verify=False)
     with ExitStack() as stack:
-        contenders = [
-            _Contender(entry.name, *connection(stack, entry.function, texts, folder, clients, threads), entry.note)
+        asked = {
+            entry.name: connection(stack, entry.function, texts, folder, clients, threads)
             for entry, connection in _SERVERS
             if entry in entries
-        ]
-        loads: dict[str, list[Load]] = {contender.name: [] for contender in contenders}
-        for counts, contender in in_turn(contenders, rounds, "asking"):
+        }
+        loads: dict[str, list[Load]] = {name: [] for name in asked}
+        for counts, name in in_turn(list(asked), rounds, "asking"):
             turn = seconds / rounds if counts else min(seconds / rounds, _WARM_UP)
-            load = put_under_load(contender.connect, texts, contender.clients, turn)
+            load = put_under_load(asked[name].connect, texts, asked[name].clients, turn)
             if counts:
-                loads[contender.name].append(load)
+                loads[name].append(load)
     details = {name: _details(name, turns) for name, turns in loads.items()}
-    rates = {name: [len(load.latencies) / load.seconds for load in turns] for name, turns in loads.items()}
-    measured = ranked(rates, "requests/s", {contender.name: contender.note for contender in contenders})
+    rates = {
+        name: [asked[name].texts * len(load.latencies) / load.seconds for load in turns]
+        for name, turns in loads.items()
+    }
+    measured = ranked(rates, "texts/s", {entry.name: entry.note for entry in entries})
     return [replace(m, details=details[m.name]) for m in measured]
 
 
@@ -140,9 +146,7 @@ def _details(name: str, loads: Sequence[Load]) -> dict[str, float]:
 # === How a contender is asked ===
 
 
-def _by_rest(
-    stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int
-) -> tuple[Connect, int]:
+def _by_rest(stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int) -> _Asked:
     """A server in a worker, asked over connections that are kept; every server gets the same bytes."""
     port = _free_port()
     start(stack, function, {"folder": folder, "port": port}, threads)
@@ -167,12 +171,10 @@ def _by_rest(
         with closing(connection):
             yield ask
 
-    return connect, clients
+    return _Asked(connect, clients)
 
 
-def _by_grpc(
-    stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int
-) -> tuple[Connect, int]:
+def _by_grpc(stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int) -> _Asked:
     """A server in a worker, asked by kbert's client."""
     from kbert.serving.client import Client
 
@@ -184,15 +186,13 @@ def _by_grpc(
         with Client(f"127.0.0.1:{port}", _TIMEOUT) as client:
             yield lambda text: client.predict("bench", {"text": [text]})
 
-    return connect, clients
+    return _Asked(connect, clients)
 
 
-def _by_hand(
-    stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int
-) -> tuple[Connect, int]:
-    """A worker that goes through the texts by itself, for one client."""
-    worker = start(stack, function, {"folder": folder, "texts": list(texts)}, threads)
-    return lambda: nullcontext(lambda text: worker.run()), 1
+def _by_hand(stack: ExitStack, function: str, texts: Sequence[str], folder: str, clients: int, threads: int) -> _Asked:
+    """A worker that goes through the texts by itself, as many at once as there are clients of the others."""
+    worker = start(stack, function, {"folder": folder, "texts": list(texts), "batch_size": clients}, threads)
+    return _Asked(lambda: nullcontext(lambda text: worker.run()), 1, clients)
 
 
 def _free_port() -> int:
@@ -214,7 +214,10 @@ _SERVERS = (
     ),
     (Entry("kbert serve REST", "kbert.bench.serving:kbert_rest_server"), _by_rest),
     (Entry("kbert serve gRPC", "kbert.bench.serving:kbert_grpc_server"), _by_grpc),
-    (Entry("kbert predict", "kbert.bench.serving:kbert_answer", {}, (), "no server, one client"), _by_hand),
+    (
+        Entry("kbert predict", "kbert.bench.serving:kbert_answer", {}, (), "no server, all clients' texts at once"),
+        _by_hand,
+    ),
 )
 
 
@@ -239,10 +242,10 @@ def _serve(folder: str, grpc_port: int, rest_port: int) -> Callable[[], Any]:
     return lambda: server
 
 
-def kbert_answer(folder: str, texts: Sequence[str], threads: int) -> Callable[[], Any]:
-    """kbert's classifier without a server: each run answers the next text."""
+def kbert_answer(folder: str, texts: Sequence[str], batch_size: int, threads: int) -> Callable[[], Any]:
+    """kbert's classifier without a server: each run answers the next texts, as they come."""
     import kbert
 
     model = kbert.BertTextClassifier.from_preset(folder)
     turns = itertools.cycle(texts)
-    return lambda: model.predict([next(turns)])
+    return lambda: model.predict(list(itertools.islice(turns, batch_size)), batch_size=batch_size)

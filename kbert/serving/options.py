@@ -22,9 +22,9 @@ class ServerOptions:
     batch_timeout_ms: float = 0.0
     """Milliseconds that the first request of a batch waits for others. While a batch is computed the next one gathers
     anyway, so zero costs no throughput under load."""
-    max_queue: int = 64
+    max_queue: int = 32
     """Rows that may wait, for each model; a request beyond them is refused at once. It bounds the time that an
-    accepted request waits: for the batch that is being computed and one more, by default."""
+    accepted request waits: for the batch that is being computed, by default."""
     batch_threads: int = 1
     """Batches of a model that are computed at the same time; TensorFlow has threads of its own inside each."""
     max_connections: int = 256
