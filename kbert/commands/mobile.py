@@ -65,8 +65,8 @@ def export_litert(args: argparse.Namespace) -> None:
 
 def _exported(args: argparse.Namespace, model: Any, calibration: Any, labelled: Any) -> dict[str, Any]:
     """Write the file; what there is to say of it."""
-    from kbert.export.mobile import apps, export_mobile, mobile_file
-    from kbert.export.mobile_report import report
+    from kbert.mobile.export import apps, export_mobile, mobile_file
+    from kbert.mobile.report import report
 
     kind = {"inputs": args.inputs, "quantize": args.quantize}
     words = {"version": str(args.version), "author": args.author, "license": args.license}

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from kbert.export.text_graph import ALONE, SPACE, TextGraph
+from kbert.mobile.text_graph import ALONE, SPACE, TextGraph
 from kbert.tokenization.tokenizer import BertTokenizer
 
 IDS = {"ids": "token_ids", "mask": "padding_mask", "segment_ids": "segment_ids"}

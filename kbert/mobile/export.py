@@ -12,12 +12,12 @@ from typing import Any
 
 from kbert import __version__
 from kbert.errors import InputError
-from kbert.export.litert import QUANTIZATIONS, Quantization, convert
-from kbert.export.litert_metadata import ModelInfo, with_metadata
-from kbert.export.mobile_characters import SPECIAL_TOKENS
-from kbert.export.mobile_forms import LABELS_FILE, LITERT, form_of
-from kbert.export.mobile_inputs import INPUTS, Rows
 from kbert.files import check_file, replace_file
+from kbert.mobile.characters import SPECIAL_TOKENS
+from kbert.mobile.forms import LABELS_FILE, LITERT, form_of
+from kbert.mobile.inputs import INPUTS, Rows
+from kbert.mobile.litert import QUANTIZATIONS, Quantization, convert
+from kbert.mobile.metadata import ModelInfo, with_metadata
 from kbert.tasks.inputs import text_columns
 from kbert.tasks.task import Task
 
@@ -46,7 +46,7 @@ def export_mobile(
     question answerers `start_logits` and `end_logits`, regression `value`.
 
     Args:
-        model: A task model; see `kbert.export.mobile_forms` for which have a form.
+        model: A task model; see `kbert.mobile.forms` for which have a form.
         target: The file.
         inputs: "ids", "characters" or "text".
         quantize: "none" for float32; "fp16" for weights of 16 bits; "int8" for weights of 8 bits; "full-int8" for

@@ -15,12 +15,12 @@ import kbert
 from kbert.cli import main
 from kbert.config import AnswerConfig, ClassifyConfig, TagConfig
 from kbert.errors import InputError
-from kbert.export.litert import QUANTIZATIONS
-from kbert.export.mobile import apps, export_mobile, mobile_file
-from kbert.export.mobile_characters import IDS, phone_tokenizer
-from kbert.export.mobile_forms import form_of
-from kbert.export.mobile_inputs import IdInputs
-from kbert.export.mobile_report import MobileFile, report
+from kbert.mobile.characters import IDS, phone_tokenizer
+from kbert.mobile.export import apps, export_mobile, mobile_file
+from kbert.mobile.forms import form_of
+from kbert.mobile.inputs import IdInputs
+from kbert.mobile.litert import QUANTIZATIONS
+from kbert.mobile.report import MobileFile, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning", "ignore:.*Interpreter:UserWarning")
 LABELS = ["a", "b", "schön"]

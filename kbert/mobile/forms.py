@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kbert.config import AnswerConfig, ClassifyConfig, EmbedConfig, TagConfig
 from kbert.errors import InputError
-from kbert.export.litert_metadata import TensorInfo
+from kbert.mobile.metadata import TensorInfo
 from kbert.tasks.task import Task
 
 LABELS_FILE = "labels.txt"

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
-from kbert.export.mobile_characters import phone_tokenizer
-from kbert.export.mobile_forms import form_of
-from kbert.export.mobile_inputs import INPUTS
+from kbert.mobile.characters import phone_tokenizer
+from kbert.mobile.forms import form_of
+from kbert.mobile.inputs import INPUTS
 from kbert.tasks.inputs import text_columns, to_numpy
 from kbert.tasks.task import Task
 
