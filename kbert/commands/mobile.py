@@ -8,6 +8,7 @@ from typing import Any
 
 from kbert.commands.terminal import positive, print_json
 from kbert.errors import InputError
+from kbert.mobile.choices import INPUT_KINDS, QUANTIZATIONS
 
 HELP = """apps of a .tflite file (--format litert):
   classify     ids: MediaPipe TextClassifier, Task Library BertNLClassifier (not int8), LiteRT; text: LiteRT
@@ -27,13 +28,13 @@ def litert_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a .tflite file (--format litert)")
     group.add_argument(
         "--inputs",
-        choices=("ids", "characters", "text"),
+        choices=INPUT_KINDS,
         default="ids",
         help="what the file takes: see below (default: ids)",
     )
     group.add_argument(
         "--quantize",
-        choices=("none", "fp16", "int8", "full-int8"),
+        choices=QUANTIZATIONS,
         default="none",
         help="float32; weights of 16 bits; weights of 8 bits; dense layers' activations of 8 bits too (default: none)",
     )
@@ -69,8 +70,8 @@ def _exported(args: argparse.Namespace, model: Any, calibration: Any, labelled: 
     from kbert.mobile.report import report
 
     kind = {"inputs": args.inputs, "quantize": args.quantize}
-    words = {"version": str(args.version), "author": args.author, "license": args.license}
-    export_mobile(model, args.target, **kind, calibration=calibration, **words)
+    about = {"version": str(args.version), "author": args.author, "license": args.license}
+    export_mobile(model, args.target, **kind, calibration=calibration, **about)
     content = args.target.read_bytes()
     result = {
         "file": str(args.target),

@@ -134,23 +134,14 @@ class _Answer(MobileForm):
         return ["Task Library BertQuestionAnswerer"] if self.model.task.max_length == _TASK_LIBRARY_ROW else []
 
 
-class _Tags(MobileForm):
-    """A tag for each token."""
+class _Tags(_Classes):
+    """One of several tags for each token."""
 
     reads_text = False
+    description = "The probability of each tag of each token."
 
-    def __init__(self, model):
-        super().__init__(model)
-        self.labels = model.task.labels
-        self.outputs = [
-            TensorInfo("probability", "The probability of each tag of each token.", LABELS_FILE, (0.0, 1.0))
-        ]
-
-    def compute(self, features):
-        return {"probability": tf.nn.softmax(self.model(features, training=False))}
-
-    def raw(self, outputs):
-        return np.log(np.maximum(outputs["probability"], _TINY))
+    def apps(self, in_8_bits=False):
+        return []
 
 
 def form_of(model: Task) -> MobileForm:

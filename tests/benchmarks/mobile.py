@@ -14,8 +14,8 @@ import numpy as np
 import kbert
 from kbert.data.readers import read_texts
 from kbert.mobile.characters import phone_tokenizer
+from kbert.mobile.choices import QUANTIZATIONS
 from kbert.mobile.export import export_mobile, mobile_file
-from kbert.mobile.litert import QUANTIZATIONS
 from kbert.mobile.report import MobileFile, report
 
 

@@ -16,10 +16,10 @@ from kbert.cli import main
 from kbert.config import AnswerConfig, ClassifyConfig, TagConfig
 from kbert.errors import InputError
 from kbert.mobile.characters import IDS, phone_tokenizer
+from kbert.mobile.choices import QUANTIZATIONS
 from kbert.mobile.export import apps, export_mobile, mobile_file
 from kbert.mobile.forms import form_of
 from kbert.mobile.inputs import IdInputs
-from kbert.mobile.litert import QUANTIZATIONS
 from kbert.mobile.report import MobileFile, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning", "ignore:.*Interpreter:UserWarning")
