@@ -50,18 +50,45 @@ def litert_arguments(parser: argparse.ArgumentParser) -> None:
 def export_litert(args: argparse.Namespace) -> None:
     from kbert.data.readers import Columns
     from kbert.files import check_file
-    from kbert.tasks.running import load_task, read_labelled, read_unlabelled
+    from kbert.mobile.litert import interpreter_class
+    from kbert.tasks.running import load_task, read_labelled
 
     if args.quantize == "full-int8" and args.calibration is None:
         raise InputError("full-int8 measures activations on texts: add --calibration FILE")
     if args.quantize != "full-int8" and args.calibration is not None:
         raise InputError(f"--calibration is for --quantize full-int8, not {args.quantize}: leave it away")
-    check_file(args.target)  # before the time that loading takes
+    check_file(args.target)  # before the time that loading takes, as is the next
+    if args.report:
+        interpreter_class("--report")
     model = load_task(args.model, args.length)
-    columns = Columns()
-    calibration = read_unlabelled(model, args.calibration, columns).x if args.calibration else None
-    labelled = read_labelled(model, args.report, columns) if args.report else None
+    _check_form(model, args.model)
+    calibration = _calibration(model, args.calibration) if args.calibration else None
+    labelled = read_labelled(model, args.report, Columns()) if args.report else None
     print_json(_exported(args, model, calibration, labelled))
+
+
+def _check_form(model: Any, folder: str) -> None:
+    from kbert.mobile.forms import form_of
+
+    try:
+        form_of(model)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+
+
+def _calibration(model: Any, path: Path) -> Any:
+    """The texts of a file, of which there must be some."""
+    from kbert.data.readers import Columns
+    from kbert.tasks.running import read_unlabelled
+
+    mend = "give --calibration a file of some 200 texts like those to come"
+    try:
+        loaded = read_unlabelled(model, path, Columns())
+    except InputError as error:
+        raise InputError(f"{error}; {mend}") from None
+    if not any(text.strip() for column in loaded.columns.values() for text in column):
+        raise InputError(f"{path} holds blank texts alone; {mend}")
+    return loaded.x
 
 
 def _exported(args: argparse.Namespace, model: Any, calibration: Any, labelled: Any) -> dict[str, Any]:

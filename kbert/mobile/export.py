@@ -150,7 +150,12 @@ def apps(model: Task, inputs: str, quantize: str) -> list[str]:
 
 def _calibration_columns(model: Task, calibration: Any) -> list[tuple[str, ...]]:
     """Some of the texts, from all parts of what there are; blank ones say nothing."""
-    texts = [row for row in zip(*text_columns(calibration, model.input_names), strict=True) if any(map(str.strip, row))]
+    mend = "give some 200 texts like those to come"
+    try:
+        columns = text_columns(calibration, model.input_names)
+    except InputError as error:
+        raise InputError(f"`calibration`: {error}; {mend}") from None
+    texts = [row for row in zip(*columns, strict=True) if any(map(str.strip, row))]
     if not texts:
-        raise InputError("the texts for calibration are all blank")
+        raise InputError(f"`calibration`: the texts are all blank; {mend}")
     return list(zip(*texts[:: -(-len(texts) // _CALIBRATION_TEXTS)], strict=True))

@@ -58,6 +58,11 @@ class _Classes(MobileForm):
     def __init__(self, model):
         super().__init__(model)
         self.labels = model.task.labels
+        if broken := [label for label in self.labels if label != "".join(label.splitlines())]:
+            raise InputError(
+                f"label {broken[0]!r} holds an end of line, which the list of labels in a file for phones cannot: "
+                "train with another name for it, or export a SavedModel"
+            )
         self.outputs = [TensorInfo("probability", self.description, LABELS_FILE, (0.0, 1.0))]
 
     def compute(self, features):

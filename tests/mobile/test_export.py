@@ -9,10 +9,10 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from mobile.cases import LABELS, TEXTS, T, classifier, others, same
+from mobile.cases import FORMLESS, LABELS, TEXTS, T, classifier, others, same
 
 import kbert
-from kbert.config import AnswerConfig, ClassifyConfig, TagConfig
+from kbert.config import AnswerConfig, ClassifyConfig
 from kbert.errors import InputError
 from kbert.mobile.characters import IDS
 from kbert.mobile.choices import QUANTIZATIONS
@@ -139,19 +139,17 @@ def test_task_librarys_answerer(tiny_config, model):
 # === Bad input ===
 
 
-def test_what_has_no_form(tiny_folder, tiny_config, model):
-    tagger = kbert.BertTokenClassifier.from_preset(str(tiny_folder), ["O", "B-A"], head="crf", max_length=T)
-    with pytest.raises(InputError, match="a CRF's tags are decoded"):
-        mobile_file(tagger)
-    encoder = kbert.BertEncoder.from_preset(str(tiny_folder))
-    bilstm = kbert.BertTokenClassifier(
-        encoder, model.tokenizer, TagConfig(labels=("O", "B-A"), head="bilstm", max_length=T)
-    )
-    with pytest.raises(InputError, match="a BiLSTM has no form in LiteRT"):
-        mobile_file(bilstm)
-    tokenizer = kbert.BertTokenizer.from_preset(str(tiny_folder), parse_special_tokens=["[MASK]"])
-    with pytest.raises(InputError, match="fill-mask has no form for phones"):
-        mobile_file(kbert.BertMaskedLM(encoder, tokenizer, kbert.FillMaskConfig(max_length=16)))
+@pytest.mark.parametrize("kind", FORMLESS)
+def test_what_has_no_form(tiny_folder, kind):
+    make, complaint = FORMLESS[kind]
+    with pytest.raises(InputError, match=complaint):
+        mobile_file(make(str(tiny_folder)))
+
+
+@pytest.mark.parametrize("label", ["a\nb", "a\u2028b", "b\r"])
+def test_a_label_of_several_lines(tiny_folder, label):
+    with pytest.raises(InputError, match="holds an end of line, which the list of labels in a file for phones cannot"):
+        mobile_file(classifier(tiny_folder, labels=["good", label]))
 
 
 def test_characters_are_for_mediapipe(tiny_folder):
@@ -168,12 +166,12 @@ def test_wrong_arguments(model, tmp_path):
         mobile_file(model, "ids", "int4")
     with pytest.raises(InputError, match="full-int8 measures activations on texts"):
         mobile_file(model, "ids", "full-int8")
-    with pytest.raises(InputError, match="no texts were given"):
+    with pytest.raises(InputError, match="`calibration`: no texts were given; give some 200 texts"):
         mobile_file(model, "ids", "full-int8", calibration=[])
-    with pytest.raises(InputError, match="the texts for calibration are all blank"):
+    with pytest.raises(InputError, match="`calibration`: the texts are all blank; give some 200 texts"):
         mobile_file(model, "ids", "full-int8", calibration=["", " "])
     with pytest.raises(InputError, match="is a folder: name a file"):
         export_mobile(model, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made a folder"):
+    with pytest.raises(InputError, match=r"cannot be made a folder \(.*\): choose another target"):
         export_mobile(model, tmp_path / "file" / "mood.tflite")
