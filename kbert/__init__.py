@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         TokenizerConfig,
     )
     from kbert.errors import InputError
-    from kbert.export.litert import LiteRTEngine
+    from kbert.mobile.litert import LiteRTEngine
     from kbert.modeling.encoder import BertEncoder
     from kbert.tasks.masked_lm import BertMaskedLM
     from kbert.tasks.question_answerer import BertQuestionAnswerer
@@ -47,7 +47,7 @@ _HOMES = {
     "BertTextEmbedder": "kbert.tasks.text_embedder",
     "BertTokenClassifier": "kbert.tasks.token_classifier",
     "similarity": "kbert.tasks.text_embedder",
-    "LiteRTEngine": "kbert.export.litert",
+    "LiteRTEngine": "kbert.mobile.litert",
 }
 
 __all__ = [

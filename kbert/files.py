@@ -30,23 +30,28 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in the place of an old one, if there is one."""
+    """Write a file in the place of an old one, if there is one; InputError where the system does not let it."""
     check_file(path)
-    partial, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial: Path | None = None
     try:
-        with os.fdopen(partial, "wb") as file:
+        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        partial = Path(name)
+        with os.fdopen(number, "wb") as file:
             file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): make room, or choose another target") from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        if partial:
+            partial.unlink(missing_ok=True)
 
 
 def check_file(path: Path) -> None:
     """Raise InputError where no file can be written; make its folder."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file")
     _make_parents(path)
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: name a file")
 
 
 @contextmanager
@@ -87,6 +92,6 @@ def _make_parents(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path.parent} cannot be made a folder: {error.strerror}") from None
+        raise InputError(f"{path.parent} cannot be made a folder ({error.strerror}): choose another target") from None
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path.parent} cannot be written to: choose another target or change its permissions")

@@ -24,12 +24,15 @@ ROOMS = [
     "tasks",
     "pretraining",
     "export",
+    "mobile",
     "serving",
     "quickstart",
     "bench",
     "commands",
     "cli",
 ]
+# Rooms of model code, which a server does without.
+_OF_MODELS = ("checkpoints", "tokenization", "modeling", "data", "training", "tasks", "export", "mobile")
 # Beyond the order: what a room must not know even though it stands above.
 NEVER = {
     ("modeling", "data"),
@@ -37,7 +40,10 @@ NEVER = {
     ("training", "data"),
     ("export", "training"),
     ("export", "data"),
-    *(("serving", room) for room in ("checkpoints", "tokenization", "modeling", "data", "training", "tasks", "export")),
+    ("mobile", "training"),
+    ("mobile", "data"),
+    ("mobile", "export"),
+    *(("serving", room) for room in _OF_MODELS),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kbert.commands.terminal import positive, print_json
 from kbert.errors import InputError
+from kbert.mobile.choices import INPUT_KINDS, QUANTIZATIONS
 
 HELP = """apps of a .tflite file (--format litert):
   classify     ids: MediaPipe TextClassifier, Task Library BertNLClassifier (not int8), LiteRT; text: LiteRT
@@ -27,13 +28,13 @@ def litert_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a .tflite file (--format litert)")
     group.add_argument(
         "--inputs",
-        choices=("ids", "characters", "text"),
+        choices=INPUT_KINDS,
         default="ids",
         help="what the file takes: see below (default: ids)",
     )
     group.add_argument(
         "--quantize",
-        choices=("none", "fp16", "int8", "full-int8"),
+        choices=QUANTIZATIONS,
         default="none",
         help="float32; weights of 16 bits; weights of 8 bits; dense layers' activations of 8 bits too (default: none)",
     )
@@ -49,28 +50,55 @@ def litert_arguments(parser: argparse.ArgumentParser) -> None:
 def export_litert(args: argparse.Namespace) -> None:
     from kbert.data.readers import Columns
     from kbert.files import check_file
-    from kbert.tasks.running import load_task, read_labelled, read_unlabelled
+    from kbert.mobile.litert import interpreter_class
+    from kbert.tasks.running import load_task, read_labelled
 
     if args.quantize == "full-int8" and args.calibration is None:
         raise InputError("full-int8 measures activations on texts: add --calibration FILE")
     if args.quantize != "full-int8" and args.calibration is not None:
         raise InputError(f"--calibration is for --quantize full-int8, not {args.quantize}: leave it away")
-    check_file(args.target)  # before the time that loading takes
+    check_file(args.target)  # before the time that loading takes, as is the next
+    if args.report:
+        interpreter_class("--report")
     model = load_task(args.model, args.length)
-    columns = Columns()
-    calibration = read_unlabelled(model, args.calibration, columns).x if args.calibration else None
-    labelled = read_labelled(model, args.report, columns) if args.report else None
+    _check_form(model, args.model)
+    calibration = _calibration(model, args.calibration) if args.calibration else None
+    labelled = read_labelled(model, args.report, Columns()) if args.report else None
     print_json(_exported(args, model, calibration, labelled))
+
+
+def _check_form(model: Any, folder: str) -> None:
+    from kbert.mobile.forms import form_of
+
+    try:
+        form_of(model)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+
+
+def _calibration(model: Any, path: Path) -> Any:
+    """The texts of a file, of which there must be some."""
+    from kbert.data.readers import Columns
+    from kbert.tasks.running import read_unlabelled
+
+    mend = "give --calibration a file of some 200 texts like those to come"
+    try:
+        loaded = read_unlabelled(model, path, Columns())
+    except InputError as error:
+        raise InputError(f"{error}; {mend}") from None
+    if not any(text.strip() for column in loaded.columns.values() for text in column):
+        raise InputError(f"{path} holds blank texts alone; {mend}")
+    return loaded.x
 
 
 def _exported(args: argparse.Namespace, model: Any, calibration: Any, labelled: Any) -> dict[str, Any]:
     """Write the file; what there is to say of it."""
-    from kbert.export.mobile import apps, export_mobile, mobile_file
-    from kbert.export.mobile_report import report
+    from kbert.mobile.export import apps, export_mobile, mobile_file
+    from kbert.mobile.report import report
 
     kind = {"inputs": args.inputs, "quantize": args.quantize}
-    words = {"version": str(args.version), "author": args.author, "license": args.license}
-    export_mobile(model, args.target, **kind, calibration=calibration, **words)
+    about = {"version": str(args.version), "author": args.author, "license": args.license}
+    export_mobile(model, args.target, **kind, calibration=calibration, **about)
     content = args.target.read_bytes()
     result = {
         "file": str(args.target),

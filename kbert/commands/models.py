@@ -102,7 +102,7 @@ def predict(args: argparse.Namespace) -> None:
 
     make_engine = None
     if args.engine != "tensorflow":
-        from kbert.export.litert import LiteRTEngine
+        from kbert.mobile.litert import LiteRTEngine
 
         quantize = "int8" if args.engine == "litert-int8" else "none"
         make_engine = functools.partial(LiteRTEngine, quantize=quantize)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbert.checkpoints import presets
-from kbert.config import ClassifyConfig, TaskConfig
+from kbert.config import BertConfig, ClassifyConfig, TaskConfig
 from kbert.data.readers import Columns
 from kbert.errors import InputError
 from kbert.metrics.report import class_table, confusion_table, mistakes_table
@@ -28,14 +28,22 @@ def load_task(preset: str, max_length: int | None = None) -> Task:
     Raises:
         InputError: there is no such preset, it holds a bare encoder, or its position table has fewer rows.
     """
-    return MODELS[_task_of(preset).task].from_preset(preset, max_length=max_length)  # type: ignore[attr-defined]
+    task, config = _configs_of(preset)
+    limit = config.max_sequence_length
+    if max_length is not None and max_length > limit:
+        raise InputError(
+            f"{preset}: its position table has {limit} rows, too few for {max_length} tokens: give --length {limit} or "
+            "less"
+        )
+    return MODELS[task.task].from_preset(preset, max_length=max_length)  # type: ignore[attr-defined]
 
 
-def _task_of(preset: str) -> TaskConfig:
-    task = presets.load(preset, weights=False).task
-    if task is None:
+def _configs_of(preset: str) -> tuple[TaskConfig, BertConfig]:
+    """The task and the encoder of a folder, without its weights."""
+    checkpoint = presets.load(preset, weights=False)
+    if checkpoint.task is None:
         raise InputError(f"{preset} holds an encoder without a head: fine-tune it first (kbert finetune)")
-    return task
+    return checkpoint.task, checkpoint.config
 
 
 def evaluate_file(
@@ -95,7 +103,8 @@ def predict_file(
     make_engine: Callable[[Task], Engine] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
-    parts = files_of(_task_of(preset), columns).texts(file, skip_bad_lines)
+    task, _ = _configs_of(preset)
+    parts = files_of(task, columns).texts(file, skip_bad_lines)
     first = list(itertools.islice(parts, 1))  # before the model is loaded, so that a wrong file is known at once
     model = load_task(preset)
     engine = make_engine(model) if make_engine else None

@@ -13,10 +13,10 @@ import numpy as np
 
 import kbert
 from kbert.data.readers import read_texts
-from kbert.export.litert import QUANTIZATIONS
-from kbert.export.mobile import export_mobile, mobile_file
-from kbert.export.mobile_characters import phone_tokenizer
-from kbert.export.mobile_report import MobileFile, report
+from kbert.mobile.characters import phone_tokenizer
+from kbert.mobile.choices import QUANTIZATIONS
+from kbert.mobile.export import export_mobile, mobile_file
+from kbert.mobile.report import MobileFile, report
 
 
 def main():

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from kbert.export.text_graph import ALONE, SPACE, TextGraph
+from kbert.mobile.text_graph import ALONE, SPACE, TextGraph
 from kbert.tokenization.tokenizer import BertTokenizer
 
 IDS = {"ids": "token_ids", "mask": "padding_mask", "segment_ids": "segment_ids"}
@@ -62,6 +62,7 @@ class CharacterGraph:
         further = [c for c in letters if values[c - 0x21] <= 0 or values[c - 0x21] % 4 != ALONE]
         self.vocabulary = [*SPECIAL_TOKENS, *map(chr, letters), *(f"##{chr(c)}" for c in further)]
         """The tokens of the file, one a line."""
+        # By id: a space before what begins a word, and the character; of special tokens the unknown one is a word.
         pairs = [(0, 0), (ord(" "), unknown), (0, 0), (0, 0)]
         pairs += [(ord(" "), c) for c in letters] + [(0, c) for c in further]
         self._code_points = np.array(pairs, np.int32)
@@ -73,7 +74,7 @@ class CharacterGraph:
 
     def __call__(self, ids: tf.Tensor, mask: tf.Tensor, max_length: int) -> dict[str, tf.Tensor]:
         """Ids of characters, int32 [1, N], to a model's input, int32 [1, T]; runs in a graph."""
-        pairs = tf.gather(self._code_points, ids[0] * mask[0])  # a space before what begins a word, and the character
+        pairs = tf.gather(self._code_points, ids[0] * mask[0])  # [N, 2]
         return self._graph.rows([tf.reshape(pairs, [-1])], max_length)
 
     def row(self, ids: Sequence[int], max_length: int) -> dict[str, np.ndarray]:

@@ -15,12 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
+from kbert.mobile.choices import UNCALIBRATED
 from kbert.tasks.masked_lm import BertMaskedLM
 from kbert.tasks.predicting import INPUTS
 from kbert.tasks.task import Task
 
-QUANTIZATIONS = ("none", "fp16", "int8", "full-int8")
-_OPEN = ("none", "fp16", "int8")  # what needs no texts to calibrate on
 # What stays in float32 in "full-int8", by TFLite's names: the values of a tensor share one scale there, of which -1e9
 # at padding leaves nothing, and the few large activations of BERT's residual sums and norms too little (Bondarenko et
 # al. 2021, https://arxiv.org/abs/2109.12948).
@@ -34,7 +33,7 @@ class Quantization(NamedTuple):
     """How a file's weights and activations are stored."""
 
     kind: str = "none"
-    """One of `QUANTIZATIONS`; "full-int8" computes dense layers in 8 bits throughout."""
+    """One of `kbert.mobile.choices.QUANTIZATIONS`; "full-int8" computes dense layers in 8 bits throughout."""
     samples: Iterable[dict[str, np.ndarray]] = ()
     """For "full-int8": inputs by their names, which the scales of activations are taken from."""
     per_tensor: bool = False
@@ -55,8 +54,8 @@ def to_litert(model: Task, quantize: str = "none") -> bytes:
     Raises:
         InputError: `quantize` is none of them, or the model has no form in LiteRT.
     """
-    if quantize not in _OPEN:
-        raise InputError(f"`quantize` must be one of {', '.join(_OPEN)}. Received: {quantize!r}")
+    if quantize not in UNCALIBRATED:
+        raise InputError(f"`quantize` must be one of {', '.join(UNCALIBRATED)}. Received: {quantize!r}")
     signature = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]
 
     def compute(*rows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -126,6 +125,19 @@ def _calibrated(converter: Any, quantization: Quantization) -> bytes:
         return debugger.get_nondebug_quantized_model()
 
 
+def interpreter_class(purpose: str) -> Any:
+    """LiteRT's interpreter.
+
+    Raises:
+        InputError: The package ai-edge-litert is missing; the message says what for.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise InputError(f"{purpose} needs ai-edge-litert: pip install ai-edge-litert") from None
+    return Interpreter
+
+
 class LiteRTEngine:
     """Computes a model's logits in LiteRT instead of TensorFlow; pass it to `predict`.
 
@@ -139,13 +151,9 @@ class LiteRTEngine:
     """
 
     def __init__(self, model: Task, quantize: str = "none", threads: int | None = None):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise InputError("the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert") from None
-        self._interpreter: Any = Interpreter(
-            model_content=to_litert(model, quantize), num_threads=threads or os.cpu_count()
-        )
+        interpreter = interpreter_class("the LiteRT engine")  # before the time that converting takes
+        content = to_litert(model, quantize)
+        self._interpreter: Any = interpreter(model_content=content, num_threads=threads or os.cpu_count())
         self._inputs = {
             name: detail["index"]
             for name, detail in self._interpreter.get_signature_runner().get_input_details().items()

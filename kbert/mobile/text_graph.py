@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.export.trie import DEAD, FIRST, SUFFIXES, build_trie
+from kbert.mobile.trie import DEAD, FIRST, SUFFIXES, build_trie
 from kbert.tokenization.packing import truncated_lengths
 from kbert.tokenization.spelling import MAX_WORD_LENGTH, SUFFIX, PagedTable, spell
 from kbert.tokenization.tokenizer import BertTokenizer

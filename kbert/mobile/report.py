@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert.errors import InputError
-from kbert.export.mobile_characters import phone_tokenizer
-from kbert.export.mobile_forms import form_of
-from kbert.export.mobile_inputs import INPUTS
+from kbert.mobile.characters import phone_tokenizer
+from kbert.mobile.forms import form_of
+from kbert.mobile.inputs import INPUTS_OF_KIND
+from kbert.mobile.litert import interpreter_class
 from kbert.tasks.inputs import text_columns, to_numpy
 from kbert.tasks.task import Task
 
@@ -34,14 +34,11 @@ class MobileFile:
     """
 
     def __init__(self, content: bytes, model: Task, inputs: str = "ids", threads: int = 1):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise InputError("running a .tflite file needs ai-edge-litert: pip install ai-edge-litert") from None
+        interpreter = interpreter_class("running a .tflite file")
         self._model = model
         self._form = form_of(model)
-        self._inputs = INPUTS[inputs](model, self._form)
-        self._run: Any = Interpreter(model_content=content, num_threads=threads).get_signature_runner()
+        self._inputs = INPUTS_OF_KIND[inputs](model, self._form)
+        self._run: Any = interpreter(model_content=content, num_threads=threads).get_signature_runner()
         self.rows = self._inputs.rows
         self.predict = self._by_rows if inputs == "ids" else self._by_texts
         """Answers as the model's own `predict` gives them, computed by the file."""
@@ -75,7 +72,7 @@ def report(model: Task, x: Any, y: Any, inputs: str, content: bytes, float_conte
         model: What the file was made of.
         x: Texts, as `evaluate` takes them.
         y: Their labels.
-        inputs: The file's kind of input, of `INPUTS`.
+        inputs: The file's kind of input, of `kbert.mobile.choices.INPUT_KINDS`.
         content: The file.
         float_content: The same in float32; may be the same file.
 

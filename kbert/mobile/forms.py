@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kbert.config import AnswerConfig, ClassifyConfig, EmbedConfig, TagConfig
 from kbert.errors import InputError
-from kbert.export.litert_metadata import TensorInfo
+from kbert.mobile.metadata import TensorInfo
 from kbert.tasks.task import Task
 
 LABELS_FILE = "labels.txt"
@@ -58,6 +58,11 @@ class _Classes(MobileForm):
     def __init__(self, model):
         super().__init__(model)
         self.labels = model.task.labels
+        if broken := [label for label in self.labels if label != "".join(label.splitlines())]:
+            raise InputError(
+                f"label {broken[0]!r} holds an end of line, which the list of labels in a file for phones cannot: "
+                "train with another name for it, or export a SavedModel"
+            )
         self.outputs = [TensorInfo("probability", self.description, LABELS_FILE, (0.0, 1.0))]
 
     def compute(self, features):
@@ -134,23 +139,14 @@ class _Answer(MobileForm):
         return ["Task Library BertQuestionAnswerer"] if self.model.task.max_length == _TASK_LIBRARY_ROW else []
 
 
-class _Tags(MobileForm):
-    """A tag for each token."""
+class _Tags(_Classes):
+    """One of several tags for each token."""
 
     reads_text = False
+    description = "The probability of each tag of each token."
 
-    def __init__(self, model):
-        super().__init__(model)
-        self.labels = model.task.labels
-        self.outputs = [
-            TensorInfo("probability", "The probability of each tag of each token.", LABELS_FILE, (0.0, 1.0))
-        ]
-
-    def compute(self, features):
-        return {"probability": tf.nn.softmax(self.model(features, training=False))}
-
-    def raw(self, outputs):
-        return np.log(np.maximum(outputs["probability"], _TINY))
+    def apps(self, in_8_bits=False):
+        return []
 
 
 def form_of(model: Task) -> MobileForm:

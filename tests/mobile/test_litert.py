@@ -10,7 +10,7 @@ import pytest
 import kbert
 from kbert.config import ClassifyConfig
 from kbert.errors import InputError
-from kbert.export.litert import LiteRTEngine, to_litert
+from kbert.mobile.litert import LiteRTEngine, to_litert
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning")
 TEXTS = [

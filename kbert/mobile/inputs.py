@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.errors import InputError
-from kbert.export.litert_metadata import TensorInfo
-from kbert.export.mobile_characters import IDS, CharacterGraph, phone_tokenizer
-from kbert.export.mobile_forms import MobileForm
-from kbert.export.text_graph import TextGraph
+from kbert.mobile.characters import IDS, CharacterGraph, phone_tokenizer
+from kbert.mobile.choices import INPUT_KINDS
+from kbert.mobile.forms import MobileForm
+from kbert.mobile.metadata import TensorInfo
+from kbert.mobile.text_graph import TextGraph
 from kbert.tasks.task import Task
 
 Rows = list[dict[str, np.ndarray]]
@@ -133,4 +134,4 @@ class TextInputs(IdInputs):
         ]
 
 
-INPUTS: dict[str, type[IdInputs]] = {"ids": IdInputs, "characters": CharacterInputs, "text": TextInputs}
+INPUTS_OF_KIND: dict[str, type[IdInputs]] = dict(zip(INPUT_KINDS, (IdInputs, CharacterInputs, TextInputs), strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kbert.export.litert_metadata import ModelInfo, TensorInfo, with_metadata
+from kbert.mobile.metadata import ModelInfo, TensorInfo, with_metadata
 
 INFO = ModelInfo(
     "mood",

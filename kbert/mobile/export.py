@@ -7,23 +7,36 @@ a file of characters gets back the accents. A file of text has kbert's tokenizer
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbert import __version__
 from kbert.errors import InputError
-from kbert.export.litert import QUANTIZATIONS, Quantization, convert
-from kbert.export.litert_metadata import ModelInfo, with_metadata
-from kbert.export.mobile_characters import SPECIAL_TOKENS
-from kbert.export.mobile_forms import LABELS_FILE, LITERT, form_of
-from kbert.export.mobile_inputs import INPUTS, Rows
 from kbert.files import check_file, replace_file
+from kbert.mobile.characters import SPECIAL_TOKENS
+from kbert.mobile.choices import INPUT_KINDS, QUANTIZATIONS
+from kbert.mobile.forms import LABELS_FILE, LITERT, MobileForm, form_of
+from kbert.mobile.inputs import INPUTS_OF_KIND, IdInputs, Rows
+from kbert.mobile.litert import Quantization, convert
+from kbert.mobile.metadata import ModelInfo, with_metadata
 from kbert.tasks.inputs import text_columns
 from kbert.tasks.task import Task
 
 _log = logging.getLogger(__name__)
 VOCABULARY_FILE = "vocab.txt"
 _CALIBRATION_TEXTS = 200
+
+
+class About(NamedTuple):
+    """What the metadata of a file say of the model."""
+
+    name: str = "model"
+    version: str = "1"
+    author: str = ""
+    """Who made it."""
+    license: str = ""
+    """What it may be used under."""
 
 
 def export_mobile(
@@ -46,7 +59,7 @@ def export_mobile(
     question answerers `start_logits` and `end_logits`, regression `value`.
 
     Args:
-        model: A task model; see `kbert.export.mobile_forms` for which have a form.
+        model: A task model; see `kbert.mobile.forms` for which have a form.
         target: The file.
         inputs: "ids", "characters" or "text".
         quantize: "none" for float32; "fp16" for weights of 16 bits; "int8" for weights of 8 bits; "full-int8" for
@@ -61,7 +74,7 @@ def export_mobile(
     """
     target = Path(target)
     check_file(target)
-    content = mobile_file(model, inputs, quantize, calibration, (target.stem, version, author, license))
+    content = mobile_file(model, inputs, quantize, calibration, About(target.stem, version, author, license))
     replace_file(target, content)
     return target
 
@@ -71,36 +84,45 @@ def mobile_file(
     inputs: str = "ids",
     quantize: str = "none",
     calibration: Any = None,
-    words: tuple[str, str, str, str] = ("model", "1", "", ""),
+    about: About = About(),
 ) -> bytes:
-    """The content of the file that `export_mobile` writes; `words` are name, version, author and license."""
-    for name, value, known in (("inputs", inputs, list(INPUTS)), ("quantize", quantize, QUANTIZATIONS)):
+    """The content of the file that `export_mobile` writes."""
+    for name, value, known in (("inputs", inputs, INPUT_KINDS), ("quantize", quantize, QUANTIZATIONS)):
         if value not in known:
             raise InputError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
     form = form_of(model)
-    reads = INPUTS[inputs](model, form)
-    samples: Rows = []
-    if quantize == "full-int8":
-        if calibration is None:
-            raise InputError("full-int8 measures activations on texts: give some for calibration (--calibration FILE)")
-        samples = reads.rows(_calibration_columns(model, calibration))
+    reads = INPUTS_OF_KIND[inputs](model, form)
+    samples = _samples(model, reads, calibration) if quantize == "full-int8" else []
     quantization = Quantization(quantize, samples, form.per_tensor)
     content = convert(model, lambda *row: form.compute(reads.features(*row)), reads.signature, quantization)
-    files = {LABELS_FILE: "".join(f"{label}\n" for label in form.labels).encode()} if form.labels else {}
-    if reads.vocabulary:
-        files[VOCABULARY_FILE] = "".join(f"{token}\n" for token in reads.vocabulary).encode()
-    name, version, author, license = words
+    return _described(content, model, form, reads, about)
+
+
+def _samples(model: Task, reads: IdInputs, calibration: Any) -> Rows:
+    """Texts as the file's inputs, to measure activations on."""
+    if calibration is None:
+        raise InputError("full-int8 measures activations on texts: give some for calibration (--calibration FILE)")
+    return reads.rows(_calibration_columns(model, calibration))
+
+
+def _described(content: bytes, model: Task, form: MobileForm, reads: IdInputs, about: About) -> bytes:
+    """A LiteRT model with metadata, labels and vocabulary."""
+    files = {LABELS_FILE: form.labels, VOCABULARY_FILE: reads.vocabulary}
     info = ModelInfo(
-        name,
+        about.name,
         f"A BERT model of the task {model.task.task}, by kbert {__version__}.",
-        version,
-        author,
-        license,
+        about.version,
+        about.author,
+        about.license,
         reads.infos,
         form.outputs,
         VOCABULARY_FILE if reads.vocabulary else "",
     )
-    return with_metadata(content, info, files)
+    return with_metadata(content, info, {name: _lines(lines) for name, lines in files.items() if lines})
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def apps(model: Task, inputs: str, quantize: str) -> list[str]:
@@ -128,7 +150,12 @@ def apps(model: Task, inputs: str, quantize: str) -> list[str]:
 
 def _calibration_columns(model: Task, calibration: Any) -> list[tuple[str, ...]]:
     """Some of the texts, from all parts of what there are; blank ones say nothing."""
-    texts = [row for row in zip(*text_columns(calibration, model.input_names), strict=True) if any(map(str.strip, row))]
+    mend = "give some 200 texts like those to come"
+    try:
+        columns = text_columns(calibration, model.input_names)
+    except InputError as error:
+        raise InputError(f"`calibration`: {error}; {mend}") from None
+    texts = [row for row in zip(*columns, strict=True) if any(map(str.strip, row))]
     if not texts:
-        raise InputError("the texts for calibration are all blank")
+        raise InputError(f"`calibration`: the texts are all blank; {mend}")
     return list(zip(*texts[:: -(-len(texts) // _CALIBRATION_TEXTS)], strict=True))

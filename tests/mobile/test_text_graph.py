@@ -10,9 +10,9 @@ import tensorflow as tf
 
 import kbert
 from kbert.config import TokenizerConfig
-from kbert.export.litert import convert
-from kbert.export.text_graph import TextGraph
-from kbert.export.trie import FIRST, SUFFIXES, build_trie
+from kbert.mobile.litert import convert
+from kbert.mobile.text_graph import TextGraph
+from kbert.mobile.trie import FIRST, SUFFIXES, build_trie
 
 T = 61
 VOCABULARY = (
