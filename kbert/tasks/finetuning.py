@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from kbert.checkpoints import huggingface
+from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.checkpoints.fresh import record_of
 from kbert.errors import InputError
 from kbert.files import read_json, write_json
 from kbert.tasks.files import Loaded
@@ -54,7 +56,9 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     plan = plan_of(settings)
     train, dev = _read(plan, settings.train), _read(plan, settings.dev)
     plan.check(train, dev)
-    record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
+    record: dict[str, Any] = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
+    if isinstance(plan.start, Checkpoint):
+        record |= record_of(plan.start)
     check_run(settings, record, strategy, arithmetic)
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)

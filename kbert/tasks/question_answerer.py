@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import AnswerConfig
 from kbert.data.batching import Rows
 from kbert.errors import InputError
@@ -187,7 +188,7 @@ class BertQuestionAnswerer(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         *,
         max_length: int | None = None,
         max_answer_length: int | None = None,
@@ -198,7 +199,7 @@ class BertQuestionAnswerer(Task):
         """Load a question answerer, or an encoder to fine-tune into one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             max_length: longest row in tokens. None: as the preset says, else 384 (or the encoder's own limit).
             max_answer_length: longest answer in tokens. None: as the preset says, else 30.
             no_answer: whether a question may have no answer in its context. None: as the preset says, else False.

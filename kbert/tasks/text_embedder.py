@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import EmbedConfig
 from kbert.data.batching import PairedRows
 from kbert.errors import InputError
@@ -140,7 +141,7 @@ class BertTextEmbedder(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         *,
         pooling: str | None = None,
         score_scale: float | None = None,
@@ -151,7 +152,7 @@ class BertTextEmbedder(Task):
         """Load an embedder, or an encoder to use or to fine-tune as one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             pooling: "mean" or "cls". None: as the preset says, else "mean".
             score_scale: the score of a pair in `fit` that means a cosine of 1. None: as the preset says, else 1.
             max_length: longest input in tokens. None: as the preset says, else 128 (or the encoder's own limit).

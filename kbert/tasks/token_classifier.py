@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import TagConfig
 from kbert.data import alignment
 from kbert.data.batching import Rows, without_padding
@@ -211,7 +212,7 @@ class BertTokenClassifier(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         labels: Sequence[str] | None = None,
         *,
         head: str | None = None,
@@ -222,7 +223,7 @@ class BertTokenClassifier(Task):
         """Load a tagger, or an encoder to fine-tune into one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             labels: tags, say `["O", "B-LOC", "I-LOC"]`, of any scheme. None takes those of the preset. Other tags, or
                 another order, give a fresh head.
             head: "dense", "crf", "bilstm" or "bilstm-crf". None: as the preset says, else "dense".
