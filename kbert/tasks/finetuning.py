@@ -67,6 +67,8 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     keras.utils.set_random_seed(settings.seed)
     model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
     model.compile(**settings.recipe(), jit_compile=arithmetic.jit_compile)
+    if settings.best_metric:
+        _check_best_metric(settings.best_metric, model.metric_names(dev.x, dev.y))
     if writes:
         begin_folder(out, settings, record)
     history, best = _train(model, plan, train, dev, out)
@@ -104,6 +106,13 @@ def _read(plan: Plan, path: str) -> Loaded:
 
 def _sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _check_best_metric(name: str, names: list[str]) -> None:
+    if name not in names:
+        raise InputError(
+            f"--best-metric must be one of {', '.join(names)}, the metrics of this task. Received: {name!r}"
+        )
+
+
 
 
 def _train(

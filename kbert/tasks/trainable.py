@@ -221,6 +221,15 @@ class Trainable(TaskModel):
             return logs
         return logs | self._answer_metrics(x, y, batch_size)
 
+    def metric_names(self, x: Any, y: Any) -> list[str]:
+        """The metrics that `evaluate` gives of these texts and labels, found by the answer to the first text alone."""
+        columns = text_columns(x, self.training_names)
+        first = tuple(column[:1] for column in columns)
+        answers = self.answers_to_score(first if len(first) > 1 else first[0])
+        # Whatever the others' answers are, their metrics have the same names.
+        repeated = {name: np.repeat(value, len(columns[0]), axis=0) for name, value in answers.items()}
+        return list(dict.fromkeys(["loss", *(m.name for m in self.default_metrics()), *self.score(repeated, y)]))
+
     def _answer_metrics(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
         return self.score(self.answers_to_score(x, batch_size), y)
 

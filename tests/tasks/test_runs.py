@@ -103,6 +103,28 @@ def test_the_best_epoch_is_kept(tiny_folder, files, kbert, tmp_path):
 
 
 def test_class_weights(tiny_folder, review_files, kbert, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "data", "flags", "names"),
+    [
+        ("classify", "many", ("--multi-label",), "loss, accuracy, micro_f1, macro_f1, exact_match"),
+        ("classify", "number", ("--regression",), "loss, mean_absolute_error, pearson, spearman"),
+        ("tag", "tag", (), "loss, precision, recall, f1, macro_precision, macro_recall, macro_f1"),
+        ("answer", "answer", (), "loss, exact_match, f1"),
+        ("embed", "embed", (), "loss, pearson, spearman"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_refused_before_training(
+    tiny_folder, files, kbert, capsys, tmp_path, task, data, flags, names
+):
+    arguments = [*common(tiny_folder, files[data], tmp_path / "run"), "--max-length", 16, *flags, "--best-metric"]
+    assert cli.main(["finetune", task, *map(str, arguments), "accuracies"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"kbert: --best-metric must be one of {names}, the metrics of this task. Received: 'accuracies'"
+    assert not (tmp_path / "run").exists()
+    (record,) = kbert("finetune", task, *arguments, names.split(", ")[-1])
+    assert set(record["dev"]) == set(names.split(", "))
+
+
     train, dev = review_files
     for i, weights in enumerate(("balanced", '{"positive": 2}')):
         flags = ("--train", train, "--dev", dev, "--out", tmp_path / str(i), "--epochs", 1, "--class-weights", weights)
