@@ -16,7 +16,7 @@ from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import AnswerConfig
 from kbert.data.batching import Rows
 from kbert.errors import InputError
-from kbert.metrics.answers import cmrc_metrics, squad2_metrics, squad_metrics
+from kbert.metrics.answers import cmrc2_metrics, cmrc_metrics, squad2_metrics, squad_metrics
 from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.heads import SpanHead
 from kbert.tasks.predicting import chunks
@@ -28,6 +28,13 @@ from kbert.tokenization.windows import default_stride
 _log = logging.getLogger(__name__)
 _NEVER = -1e9
 _CHINESE = re.compile("[\u4e00-\u9fff]")
+# Whether the answers are Chinese, and whether every question has one.
+_METRICS = {
+    (False, True): squad_metrics,
+    (False, False): squad2_metrics,
+    (True, True): cmrc_metrics,
+    (True, False): cmrc2_metrics,
+}
 
 Answers = Sequence[tuple[str, int]]
 """The answers to a question that count as right, each with the character of the context where it begins.
@@ -167,12 +174,11 @@ class BertQuestionAnswerer(Task):
         return tf.maximum(tf.reduce_max(sums, axis=1), _NEVER), first, last
 
     def score(self, answers, y):
-        """Exact match and F1: SQuAD 2.0's where a question has no answer; else SQuAD 1.1's, in Chinese CMRC 2018's."""
+        """Exact match and F1 of SQuAD, in Chinese of CMRC 2018; where a question has no answer as in SQuAD 2.0."""
         expected, found = [[text for text, _ in row] for row in y], answers["answer"].tolist()
-        if not all(expected):
-            return squad2_metrics(expected, found)
         is_chinese = [bool(_CHINESE.search(text)) for row in expected for text in row]
-        return (cmrc_metrics if np.mean(is_chinese) > 0.5 else squad_metrics)(expected, found)
+        metrics = _METRICS[sum(is_chinese) * 2 > len(is_chinese), all(expected)]
+        return metrics(expected, found)
 
     def judgements(self, answers, y):
         found, scores = answers["answer"].tolist(), answers["score"].tolist()

@@ -200,6 +200,24 @@ def test_questions_without_an_answer(steady_folder):
     assert model.evaluate((QUESTIONS, TEXTS), y, verbose=0)["exact_match"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("expected", "f1"),
+    [
+        ([["我爱电影"], ["我"]], 6 / 7),  # CMRC 2018: characters, of which three in one piece are shared
+        ([["我爱电影"], []], 6 / 7),
+        ([["a very good film"], ["a"]], 2 / 5),  # SQuAD: words, and no articles
+        ([["a very good film"], []], 2 / 5),
+    ],
+)
+def test_the_language_of_the_answers_says_how_they_are_scored(answerer, expected, f1):
+    found = "爱电影" if "我爱电影" in expected[0] else "film is"
+    y = [[(text, 0) for text in row] for row in expected]
+    metrics = answerer.score({"answer": np.array([found, ""], object)}, y)
+    has_none = not all(expected)
+    assert ("no_answer_f1" in metrics) == has_none
+    assert metrics["f1"] == pytest.approx((f1 + has_none) / 2)
+
+
 def test_an_empty_context_has_no_answer(answerer):
     answers = answerer.predict((["good", "bad"], ["", "a film"]))
     assert (answers["answer"][0], answers["start"][0], answers["end"][0], answers["score"][0]) == ("", -1, -1, 0.0)
