@@ -140,7 +140,7 @@ class Trainable(TaskModel):
             if isinstance(x, tf.data.Dataset):
                 datasets.check_alone(initial_step, sample_weight)
                 return self._fit_dataset(fit, x, epochs, class_weight)
-            examples = self.examples(text_columns(x, self.training_names), y)
+            examples = self.training_examples(text_columns(x, self.training_names), y)
             targets = self._weighted(examples, class_weight, sample_weight)
             rows, lengths = batch_size * gradient_accumulation_steps, examples.rows.lengths()
             orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]

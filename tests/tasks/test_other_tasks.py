@@ -282,11 +282,30 @@ def test_pooling_by_hand(steady_folder, pooling):
 
 @pytest.mark.parametrize(
     ("scores", "message"),
-    [([2.0], "from -1 to 1"), ([0.5, 1], "equally many"), (["high"], "a number for each pair"), ([np.nan], "nan")],
+    [
+        ([2.0], "from -1 to 1"),
+        ([0.5, 1], "equally many"),
+        (["high"], "a finite number for each pair"),
+        ([np.nan], "a finite number for each pair"),
+    ],
 )
 def test_wrong_scores(embedder, scores, message):
     with pytest.raises(InputError, match=message):
         embedder.fit((["good"], ["bad"]), scores, verbose=0)
+
+
+def test_scores_beyond_the_scale_are_evaluated_but_not_learnt(embedder):
+    """Correlations need no scale; the loss goes on beyond it."""
+    pairs, scores = (TEXTS[:4], TEXTS[1:4] + TEXTS[:1]), [4.5, -2.0, 0.5, 3.0]
+    embedder.compile()
+    metrics = embedder.evaluate(pairs, scores, verbose=0)
+    cosines = embedder.answers_to_score(pairs)["cosine"]
+    assert metrics["pearson"] == pytest.approx(np.corrcoef(cosines, scores)[0, 1], abs=1e-5)
+    assert metrics["loss"] == pytest.approx(((cosines - np.array(scores)) ** 2).mean(), rel=1e-4)
+    with pytest.raises(InputError, match="scores go from -1 to 1, which is `score_scale`. Received: 4.5"):
+        embedder.fit(pairs, scores, verbose=0)
+    with pytest.raises(InputError, match="a finite number for each pair"):
+        embedder.evaluate(pairs, [*scores[:3], np.inf], verbose=0)
 
 
 def test_similarity_of_nothing_is_nothing():

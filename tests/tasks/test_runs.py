@@ -186,4 +186,8 @@ def test_columns_that_a_model_does_not_read(tiny_folder, review_files, files, kb
     assert "has a second text, which this model does not read" in capsys.readouterr().err
     kbert("finetune", "tag", *common(tiny_folder, files["tag"], tmp_path / "tagger"), "--max-length", 16)
     assert cli.main(["evaluate", str(tmp_path / "tagger"), files["tag"], "--text-column", "text"]) == 2
+    higher = tmp_path / "higher.jsonl"  # than all that the run has seen
+    higher.write_text(Path(files["embed"]).read_text(encoding="utf8").replace('"score": 3', '"score": 30'))
+    (measured,) = kbert("evaluate", tmp_path / "run", higher)
+    assert measured["spearman"] == pytest.approx(record["dev"]["spearman"], abs=1e-6), "the ranks are the same"
     assert "is not read by columns that one can name" in capsys.readouterr().err
