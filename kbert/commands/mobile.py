@@ -56,7 +56,7 @@ def export_litert(args: argparse.Namespace) -> None:
     if args.quantize != "full-int8" and args.calibration is not None:
         raise InputError(f"--calibration is for --quantize full-int8, not {args.quantize}: leave it away")
     check_file(args.target)  # before the time that loading takes
-    model = load_task(args.model, args.length)
+    model = load_task(args.model, args.length, args.pair)
     columns = Columns()
     calibration = read_unlabelled(model, args.calibration, columns).x if args.calibration else None
     labelled = read_labelled(model, args.report, columns) if args.report else None

@@ -22,19 +22,32 @@ from kbert.training.callbacks import EvaluationBar
 _log = logging.getLogger(__name__)
 
 
-def load_task(preset: str, max_length: int | None = None) -> Task:
-    """The task model that a folder holds; `max_length`, the longest row in tokens, if it is not to be the folder's own.
+def load_task(preset: str, max_length: int | None = None, pair: bool = False) -> Task:
+    """The task model that a folder holds.
+
+    Args:
+        preset: as in `BertEncoder.from_preset`.
+        max_length: the longest row in tokens, if it is not to be the folder's own.
+        pair: that a classifier reads pairs of texts, which folders of other libraries do not say.
 
     Raises:
-        InputError: there is no such preset, it holds a bare encoder, or its position table has fewer rows.
+        InputError: there is no such preset, it holds a bare encoder or, with `pair`, no classifier, or its position
+            table has fewer rows.
     """
-    return MODELS[_task_of(preset).task].from_preset(preset, max_length=max_length)  # type: ignore[attr-defined]
+    options = {"pair": True} if pair else {}
+    return MODELS[_task_of(preset, pair).task].from_preset(  # type: ignore[attr-defined]
+        preset, max_length=max_length, **options
+    )
 
 
-def _task_of(preset: str) -> TaskConfig:
+def _task_of(preset: str, pair: bool = False) -> TaskConfig:
     task = presets.load(preset, weights=False).task
     if task is None:
         raise InputError(f"{preset} holds an encoder without a head: fine-tune it first (kbert finetune)")
+    if pair and not isinstance(task, ClassifyConfig):
+        raise InputError(
+            f"--pair is for classifiers, and {preset} holds a model of the task {task.task}: leave it away"
+        )
     return task
 
 
@@ -45,12 +58,13 @@ def evaluate_file(
     batch_size: int = 32,
     skip_bad_lines: bool = False,
     show: Callable[[str], None] | None = None,
+    pair: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a model on a labelled file, with the number of examples and what the reader passed over or mended.
 
-    `show` is given a report in Markdown: metrics per class, and the worst mistakes.
+    `show` is given a report in Markdown: metrics per class, and the worst mistakes. `pair` as for `load_task`.
     """
-    model = load_task(preset)
+    model = load_task(preset, pair=pair)
     loaded = read_labelled(model, path, columns, skip_bad_lines)
     metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     if show:
@@ -93,11 +107,15 @@ def predict_file(
     batch_size: int = 32,
     skip_bad_lines: bool = False,
     make_engine: Callable[[Task], Engine] | None = None,
+    pair: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
-    parts = files_of(_task_of(preset), columns).texts(file, skip_bad_lines)
+    """One dict per text: the text, and the outputs of the served signature for it.
+
+    `make_engine` gives the `engine` of `predict`; `pair` as for `load_task`.
+    """
+    parts = files_of(_task_of(preset, pair), columns).texts(file, skip_bad_lines)
     first = list(itertools.islice(parts, 1))  # before the model is loaded, so that a wrong file is known at once
-    model = load_task(preset)
+    model = load_task(preset, pair=pair)
     engine = make_engine(model) if make_engine else None
     for part in itertools.chain(first, parts):
         if part.counts.get("skipped_lines"):
@@ -120,5 +138,8 @@ def _as_read(part: Loaded, names: Sequence[str], model: Task) -> Loaded:
             "--pair-column"
         )
     if isinstance(model.task, ClassifyConfig) and set(part.columns) > set(names):
-        raise InputError(f"{part.path} has a second text, which this model does not read: leave that column away")
+        raise InputError(
+            f"{part.path} has a second text, which this model does not read: leave that column away, or say with "
+            "--pair that the model was trained on pairs"
+        )
     return dataclasses.replace(part, columns={name: part.columns[name] for name in names})
