@@ -100,12 +100,12 @@ def _read(plan: Plan, path: str) -> Loaded:
     loaded = plan.files.read(path, skip_bad_lines=plan.settings.skip_bad_lines)
     for name, count in loaded.counts.items():
         if count:
-            _log.warning("%s: %d %s", path, count, name.replace("_", " "))
+            line = loaded.first.get(name)
+            place, rest = (f"{path}:{line}", ", the first in the sentence that begins here") if line else (path, "")
+            _log.warning("%s: %d %s%s", place, count, name.replace("_", " "), rest)
     return loaded
 
 
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 def _check_best_metric(name: str, names: list[str]) -> None:
     if name not in names:
         raise InputError(
@@ -113,6 +113,8 @@ def _check_best_metric(name: str, names: list[str]) -> None:
         )
 
 
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _train(
