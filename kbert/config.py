@@ -25,6 +25,13 @@ SIZES = {
 }
 """Layers and hidden width of the published BERTs (Devlin et al. 2018; Turc et al. 2019). Their heads are 64 wide, their
 feed-forward layers four times the hidden width."""
+
+
+def is_size(text: str) -> bool:
+    """Whether a text names the size of a fresh model: one of `SIZES`, or a file FILE.json with its config."""
+    return text in SIZES or text.endswith(".json")
+
+
 POSITION_EMBEDDINGS = ("learned", "sinusoidal")
 # Vectors of `hidden_dim` that stand side by side in what an encoder gives.
 _VECTORS = {"transformer": 1, "bilstm": 2}

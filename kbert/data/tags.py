@@ -32,6 +32,8 @@ class TaggedRecords:
     """Bad records passed over."""
     repaired: int = 0
     """Entities whose tags break the scheme of the file, and which are read as conlleval does."""
+    first_repaired: int | None = None
+    """The line of the first sentence that has one."""
     scheme: str | None = None
     """The scheme of the tags, a key of `kbert.data.schemes.LETTERS`; None: the file has entities, not tags."""
     outside: bool = True
@@ -126,6 +128,8 @@ def _collect_columns(records: TaggedRecords, text: str, labelled: bool, skip_bad
         records.lines.append(sentence.line)
     if labelled:
         records.repaired, records.scheme = sum(found.irregular), found.scheme
+        irregular = zip(sentences, found.irregular, strict=True)
+        records.first_repaired = next((sentence.line for sentence, number in irregular if number), None)
         records.outside = any(OUTSIDE in sentence.tags for sentence in sentences)
 
 

@@ -51,15 +51,7 @@ def squad2_metrics(answers_true: Sequence[Sequence[str]], answers_pred: Sequence
     Raises:
         InputError: there are no questions, or not equally many answers.
     """
-    # An answer of which nothing is left, such as "the", does not count as one.
-    counted = [[answer for answer in answers if _squad_words(answer)] or [""] for answers in answers_true]
-    scores = _scores(counted, answers_pred, _squad2_scores)
-    metrics = _means(scores)
-    for prefix, has_answer in (("has_answer", True), ("no_answer", False)):
-        part = [pair for pair, answers in zip(scores, answers_true, strict=True) if bool(answers) == has_answer]
-        if part:
-            metrics |= {f"{prefix}_{name}": value for name, value in _means(part).items()}
-    return metrics
+    return _metrics_with_none(answers_true, answers_pred, _squad_scores, _squad_words)
 
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -73,12 +65,6 @@ def _squad_words(answer: str) -> list[str]:
 def _squad_scores(true: str, predicted: str) -> Scores:
     left, right = _squad_words(true), _squad_words(predicted)
     return float(left == right), _f1((Counter(left) & Counter(right)).total(), len(left), len(right))
-
-
-def _squad2_scores(true: str, predicted: str) -> Scores:
-    """As in SQuAD 1.1, but no answer is right where there is none."""
-    exact, f1 = _squad_scores(true, predicted)
-    return exact, f1 if _squad_words(predicted) else exact
 
 
 # === CMRC 2018 ===
@@ -98,6 +84,15 @@ def cmrc_metrics(answers_true: Sequence[Sequence[str]], answers_pred: Sequence[s
     return _means(_scores(answers_true, answers_pred, _cmrc_scores))
 
 
+def cmrc2_metrics(answers_true: Sequence[Sequence[str]], answers_pred: Sequence[str]) -> dict[str, float]:
+    """Metrics of CMRC 2018 where a question may have no answer, which it has as SQuAD 2.0 has it.
+
+    SQuAD 2.0's rules on SQuAD 1.1 are applied to CMRC 2018's scores: a right answer of punctuation alone does not
+    count as one, and no answer is right where there is none. Arguments, results and errors are `squad2_metrics`'.
+    """
+    return _metrics_with_none(answers_true, answers_pred, _cmrc_scores, lambda answer: _cmrc_units(_plain(answer)))
+
+
 _CMRC_PUNCTUATION = str.maketrans("", "", r"-:_*^/\~`+=，。：？！“”；’《》·、「」（）－～『』")
 _CHINESE = re.compile("([\u4e00-\u9fa5])")
 # The Penn Treebank's conventions: what is cut off from a word, in this order.
@@ -115,6 +110,10 @@ _CUTS = [
 ]
 
 
+def _plain(answer: str) -> str:
+    return answer.lower().strip().translate(_CMRC_PUNCTUATION)
+
+
 def _cmrc_units(answer: str) -> list[str]:
     """Chinese characters and words."""
     pieces = _CHINESE.split(answer)
@@ -128,7 +127,7 @@ def _words(text: str) -> list[str]:
 
 
 def _cmrc_scores(true: str, predicted: str) -> Scores:
-    true, predicted = (answer.lower().strip().translate(_CMRC_PUNCTUATION) for answer in (true, predicted))
+    true, predicted = _plain(true), _plain(predicted)
     left, right = _cmrc_units(true), _cmrc_units(predicted)
     return float(true == predicted), _f1(_longest_common_run(left, right), len(left), len(right))
 
@@ -158,10 +157,33 @@ def _scores(
     found = []
     for i, (answers, predicted) in enumerate(zip(answers_true, answers_pred, strict=True)):
         if not answers:
-            raise InputError(f"question {i} has no right answer, which only the metrics of SQuAD 2.0 allow")
+            raise InputError(f"question {i} has no right answer, which only metrics like SQuAD 2.0's allow")
         exact, f1 = zip(*(scores_of(true, predicted) for true in answers), strict=True)
         found.append((max(exact), max(f1)))
     return found
+
+
+def _metrics_with_none(
+    answers_true: Sequence[Sequence[str]],
+    answers_pred: Sequence[str],
+    scores_of: Callable[[str, str], Scores],
+    units_of: Callable[[str], list[str]],
+) -> dict[str, float]:
+    """What SQuAD 2.0 makes of the scores of one answer, and of the units that these compare."""
+
+    def scores_with_none(true: str, predicted: str) -> Scores:
+        exact, f1 = scores_of(true, predicted)
+        return exact, f1 if units_of(predicted) else exact
+
+    # An answer of which nothing is left, such as "the", does not count as one.
+    counted = [[answer for answer in answers if units_of(answer)] or [""] for answers in answers_true]
+    scores = _scores(counted, answers_pred, scores_with_none)
+    metrics = _means(scores)
+    for prefix, has_answer in (("has_answer", True), ("no_answer", False)):
+        part = [pair for pair, answers in zip(scores, answers_true, strict=True) if bool(answers) == has_answer]
+        if part:
+            metrics |= {f"{prefix}_{name}": value for name, value in _means(part).items()}
+    return metrics
 
 
 def _means(scores: Sequence[Scores]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.checkpoints.fresh import record_of
 from kbert.errors import InputError
 from kbert.files import read_json, write_json
 from kbert.pretraining.batches import HeldOut, PretrainingData
@@ -60,7 +60,7 @@ def pretrain(settings: PretrainSettings) -> dict[str, Any]:
 def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arithmetic: Arithmetic) -> dict[str, Any]:
     out, writes = Path(settings.out), strategies.is_chief(strategy)
     start = start_of(settings)
-    record = _record(start)
+    record = record_of(start)  # the corpus knows itself whether it is the same
     check_run(settings, record, strategy, arithmetic, beside=(FOLDER,))
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
@@ -83,16 +83,6 @@ def _pretrain(settings: PretrainSettings, strategy: tf.distribute.Strategy, arit
     if writes:
         _write(out, settings, model, metrics, run.state.history)
     return metrics
-
-
-def _record(start: Checkpoint) -> dict[str, Any]:
-    """What decides the model beside the settings; the corpus knows itself whether it is the same."""
-    tokens = "\n".join(start.vocabulary).encode()
-    return {
-        "config": start.config.to_dict(),
-        "tokenizer": start.tokenizer.to_dict(),
-        "vocabulary_sha256": hashlib.sha256(tokens).hexdigest(),
-    }
 
 
 def _compiled(settings: PretrainSettings, start: Checkpoint, arithmetic: Arithmetic) -> PretrainingModel:

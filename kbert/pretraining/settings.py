@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kbert.config import MASK_UNITS, PAIR_TASKS, SIZES
+from kbert.config import MASK_UNITS, PAIR_TASKS, SIZES, is_size
 from kbert.data.documents import LAYOUTS
 from kbert.errors import InputError
 from kbert.pretraining.stages import Stage, stages_of
@@ -76,6 +76,8 @@ class PretrainSettings(RunSettings):
             raise InputError("--model brings its own vocabulary and size: leave --vocab and --size away")
         if not self.model:
             self.check_present("vocab", "size")
+            if not is_size(self.size):
+                raise InputError(f"--size must be one of {', '.join(SIZES)}, or FILE.json. Received: {self.size!r}")
         self.check_least(
             1, "steps", "batch_tokens", "gradient_accumulation_steps", "evaluation_steps", "keep_checkpoints"
         )

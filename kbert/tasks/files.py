@@ -43,6 +43,8 @@ class Loaded:
     records: Records | None = None
     counts: dict[str, int] = field(default_factory=dict)
     """What the reader passed over or mended."""
+    first: dict[str, int | None] = field(default_factory=dict)
+    """The line of the first record of what is counted, where it is known."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -106,7 +108,8 @@ class TagFiles(TaskFiles):
         _check_no_columns(path, self.columns)
         records = read_tags(path, skip_bad_lines=skip_bad_lines)
         counts = {"skipped_lines": records.skipped, "repaired_entities": records.repaired}
-        return Loaded(records.path, {"text": records.texts}, records.spans, records, counts)
+        first = {"repaired_entities": records.first_repaired}
+        return Loaded(records.path, {"text": records.texts}, records.spans, records, counts, first)
 
 
 class AnswerFiles(TaskFiles):

@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from kbert.checkpoints import huggingface
+from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.checkpoints.fresh import record_of
 from kbert.errors import InputError
 from kbert.files import read_json, write_json
 from kbert.tasks.files import Loaded
@@ -54,7 +56,9 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     plan = plan_of(settings)
     train, dev = _read(plan, settings.train), _read(plan, settings.dev)
     plan.check(train, dev)
-    record = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
+    record: dict[str, Any] = {"train_sha256": _sha256(settings.train), "dev_sha256": _sha256(settings.dev)}
+    if isinstance(plan.start, Checkpoint):
+        record |= record_of(plan.start)
     check_run(settings, record, strategy, arithmetic)
     if (out / "config.json").exists():  # comes last of all files
         _log.info("%s is finished already", out)
@@ -63,6 +67,8 @@ def _finetune(settings: FinetuneSettings, strategy: tf.distribute.Strategy, arit
     keras.utils.set_random_seed(settings.seed)
     model = plan.model(train, skip_padding=False if arithmetic.jit_compile else None)
     model.compile(**settings.recipe(), jit_compile=arithmetic.jit_compile)
+    if settings.best_metric:
+        _check_best_metric(settings.best_metric, model.metric_names(dev.x, dev.y))
     if writes:
         begin_folder(out, settings, record)
     history, best = _train(model, plan, train, dev, out)
@@ -94,8 +100,17 @@ def _read(plan: Plan, path: str) -> Loaded:
     loaded = plan.files.read(path, skip_bad_lines=plan.settings.skip_bad_lines)
     for name, count in loaded.counts.items():
         if count:
-            _log.warning("%s: %d %s", path, count, name.replace("_", " "))
+            line = loaded.first.get(name)
+            place, rest = (f"{path}:{line}", ", the first in the sentence that begins here") if line else (path, "")
+            _log.warning("%s: %d %s%s", place, count, name.replace("_", " "), rest)
     return loaded
+
+
+def _check_best_metric(name: str, names: list[str]) -> None:
+    if name not in names:
+        raise InputError(
+            f"--best-metric must be one of {', '.join(names)}, the metrics of this task. Received: {name!r}"
+        )
 
 
 def _sha256(path: str) -> str:

@@ -46,6 +46,8 @@ def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task)
     answers = words.answers.format(
         labels=labels or "a number", one_of=_ONE_OF.get(getattr(model.task, "problem", ""), "")
     )
+    scratch = f"Trained from scratch with kbert (`{settings.model}`, vocabulary `{settings.vocab}`)"
+    start = scratch if settings.vocab else f"Fine-tuned from `{settings.model}` with kbert"
     inputs = model.input_names
     example = '(["…"], ["…"])' if len(inputs) > 1 else '["…"]'
     opens = (
@@ -55,7 +57,7 @@ def model_card(settings: FinetuneSettings, metrics: dict[str, Any], model: Task)
     )
     return f"""# {words.title}
 
-Fine-tuned from `{settings.model}` with kbert. Given {" and ".join(f"`{name}`" for name in inputs)}, {answers}.
+{start}. Given {" and ".join(f"`{name}`" for name in inputs)}, {answers}.
 
 ## Measured
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from kbert.checkpoints.checkpoint import Checkpoint
+from kbert.checkpoints.fresh import fresh_checkpoint
 from kbert.data.readers import Columns
 from kbert.data.schemes import label_names
 from kbert.errors import InputError
@@ -30,6 +33,10 @@ class Plan:
     def __init__(self, settings: Any, files: TaskFiles):
         self.settings = settings
         self.files = files
+        self.start: str | Checkpoint = settings.model
+        """What the model begins as: a preset, or a checkpoint whose weights are to be drawn."""
+        if settings.vocab:
+            self.start = fresh_checkpoint(settings.model, Path(settings.vocab), settings.cased)
 
     def check(self, train: Loaded, dev: Loaded) -> None:
         """Refuse files that do not go together, before the time that loading a model takes."""
@@ -59,7 +66,7 @@ class ClassifyPlan(Plan):
 
     def model(self, train, skip_padding):
         return BertTextClassifier.from_preset(
-            self.settings.model,
+            self.start,
             None if self.settings.problem == "regression" else self._labels(train),
             pair="text_pair" in train.columns,
             problem=self.settings.problem,
@@ -91,7 +98,7 @@ class TagPlan(Plan):
 
     def model(self, train, skip_padding):
         return BertTokenClassifier.from_preset(
-            self.settings.model,
+            self.start,
             label_names(train.records.types(), "BIO", outside=train.records.outside),
             head=self.settings.head,
             max_length=self.settings.max_length,
@@ -109,7 +116,7 @@ class AnswerPlan(Plan):
 
     def model(self, train, skip_padding):
         return BertQuestionAnswerer.from_preset(
-            self.settings.model,
+            self.start,
             max_length=self.settings.max_length,
             skip_padding=skip_padding,
             max_answer_length=self.settings.max_answer_length,
@@ -132,7 +139,7 @@ class EmbedPlan(Plan):
 
     def model(self, train, skip_padding):
         return BertTextEmbedder.from_preset(
-            self.settings.model,
+            self.start,
             pooling=self.settings.pooling,
             score_scale=self.highest,
             max_length=self.settings.max_length,

@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import AnswerConfig
 from kbert.data.batching import Rows
 from kbert.errors import InputError
-from kbert.metrics.answers import cmrc_metrics, squad2_metrics, squad_metrics
+from kbert.metrics.answers import cmrc2_metrics, cmrc_metrics, squad2_metrics, squad_metrics
 from kbert.modeling.encoder import BertEncoder
 from kbert.modeling.heads import SpanHead
 from kbert.tasks.predicting import chunks
@@ -27,6 +28,13 @@ from kbert.tokenization.windows import default_stride
 _log = logging.getLogger(__name__)
 _NEVER = -1e9
 _CHINESE = re.compile("[\u4e00-\u9fff]")
+# Whether the answers are Chinese, and whether every question has one.
+_METRICS = {
+    (False, True): squad_metrics,
+    (False, False): squad2_metrics,
+    (True, True): cmrc_metrics,
+    (True, False): cmrc2_metrics,
+}
 
 Answers = Sequence[tuple[str, int]]
 """The answers to a question that count as right, each with the character of the context where it begins.
@@ -166,12 +174,11 @@ class BertQuestionAnswerer(Task):
         return tf.maximum(tf.reduce_max(sums, axis=1), _NEVER), first, last
 
     def score(self, answers, y):
-        """Exact match and F1: SQuAD 2.0's where a question has no answer; else SQuAD 1.1's, in Chinese CMRC 2018's."""
+        """Exact match and F1 of SQuAD, in Chinese of CMRC 2018; where a question has no answer as in SQuAD 2.0."""
         expected, found = [[text for text, _ in row] for row in y], answers["answer"].tolist()
-        if not all(expected):
-            return squad2_metrics(expected, found)
         is_chinese = [bool(_CHINESE.search(text)) for row in expected for text in row]
-        return (cmrc_metrics if np.mean(is_chinese) > 0.5 else squad_metrics)(expected, found)
+        metrics = _METRICS[sum(is_chinese) * 2 > len(is_chinese), all(expected)]
+        return metrics(expected, found)
 
     def judgements(self, answers, y):
         found, scores = answers["answer"].tolist(), answers["score"].tolist()
@@ -187,7 +194,7 @@ class BertQuestionAnswerer(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         *,
         max_length: int | None = None,
         max_answer_length: int | None = None,
@@ -198,7 +205,7 @@ class BertQuestionAnswerer(Task):
         """Load a question answerer, or an encoder to fine-tune into one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             max_length: longest row in tokens. None: as the preset says, else 384 (or the encoder's own limit).
             max_answer_length: longest answer in tokens. None: as the preset says, else 30.
             no_answer: whether a question may have no answer in its context. None: as the preset says, else False.

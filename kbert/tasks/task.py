@@ -159,10 +159,10 @@ class Task(Trainable):
 
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, task: TaskConfig, skip_padding: bool | None, **kwargs) -> Self:
-        """A model with the checkpoint's encoder, and its head where it has one for the same task."""
+        """A model with the checkpoint's encoder, and its head where it has one for the same task; fresh ones else."""
         encoder = make_encoder(checkpoint.config, skip_padding)
         fresh = [name for name in load_tensors(encoder, checkpoint.tensors) if cls.uses_pooler or "pooler" not in name]
-        if fresh:
+        if fresh and checkpoint.tensors:
             _log.warning("the preset has no %s: they start from random values", ", ".join(fresh))
         model = cls(encoder, cls.make_tokenizer(checkpoint), task, **kwargs)
         if checkpoint.task and checkpoint.task.task == task.task:

@@ -81,6 +81,10 @@ class TaskModel(keras.Model):
         """
         raise NotImplementedError
 
+    def training_examples(self, columns: Sequence[list[str]], y: Any) -> Examples:
+        """The same for `fit`, where a task evaluates on more than it can learn from."""
+        return self.examples(columns, y)
+
     def dataset_targets(self, y: tf.Tensor) -> tf.Tensor:
         """The labels of a batch of a user's tf.data as targets; runs in a graph."""
         raise InputError(f"{type(self).__name__} trains on texts and labels in memory, not on a tf.data")

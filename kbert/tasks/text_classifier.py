@@ -131,7 +131,7 @@ class BertTextClassifier(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         labels: Sequence[str] | None = None,
         *,
         pair: bool | None = None,
@@ -143,7 +143,7 @@ class BertTextClassifier(Task):
         """Load a classifier, or an encoder to fine-tune into one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             labels: class names. None takes those of the preset. The preset's own in another order keep its trained
                 head; any others give a fresh one.
             pair: whether the model reads pairs of texts. None: as the preset says, else False.

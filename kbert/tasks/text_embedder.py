@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import EmbedConfig
 from kbert.data.batching import PairedRows
 from kbert.errors import InputError
@@ -73,7 +74,7 @@ class BertTextEmbedder(Task):
         return ("text", "text_pair")
 
     def examples(self, columns, y):
-        """`y` holds the score of each pair, at most `score_scale`; None: all pairs are alike, texts of others not."""
+        """`y` holds the score of each pair; None: all pairs are alike, texts of others not."""
         first, second = columns
         if y is None and (self.distribute_strategy.num_replicas_in_sync > 1 or self._parts > 1):
             raise InputError(
@@ -83,6 +84,15 @@ class BertTextEmbedder(Task):
         rows = PairedRows(self._rows([first]), self._rows([second]))
         return Examples(rows, self._cosines(y, len(first)), np.arange(len(first)))
 
+    def training_examples(self, columns, y):
+        """A score beyond `score_scale` can be ranked, but no cosine can be learnt from it."""
+        examples = self.examples(columns, y)
+        outside = examples.targets[np.abs(examples.targets) > 1] * self.task.score_scale
+        if len(outside):
+            scale = f"{self.task.score_scale:g}"
+            raise InputError(f"scores go from -{scale} to {scale}, which is `score_scale`. Received: {outside[0]:g}")
+        return examples
+
     def _cosines(self, y: Any, pairs: int) -> np.ndarray:
         """What the cosines of pairs are to be, float32 [pairs, 1]; int32 where there are no scores."""
         if y is None:
@@ -90,15 +100,11 @@ class BertTextEmbedder(Task):
         try:
             scores = np.asarray(y, np.float32)
         except (TypeError, ValueError):
-            raise InputError("`y` must hold a number for each pair of texts") from None
+            scores = np.array([np.nan])
+        if not np.isfinite(scores).all():
+            raise InputError("`y` must hold a finite number for each pair of texts")
         if scores.shape != (pairs,):
             raise InputError(f"`x` and `y` must be equally many. Received: {pairs} and {len(scores)}")
-        outside = scores[~(np.abs(scores) <= self.task.score_scale)]
-        if len(outside):
-            raise InputError(
-                f"scores go from -{self.task.score_scale:g} to {self.task.score_scale:g}, which is `score_scale`. "
-                f"Received: {outside[0]}"
-            )
         return scores[:, None] / np.float32(self.task.score_scale)
 
     def default_loss(self):
@@ -140,7 +146,7 @@ class BertTextEmbedder(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         *,
         pooling: str | None = None,
         score_scale: float | None = None,
@@ -151,7 +157,7 @@ class BertTextEmbedder(Task):
         """Load an embedder, or an encoder to use or to fine-tune as one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             pooling: "mean" or "cls". None: as the preset says, else "mean".
             score_scale: the score of a pair in `fit` that means a cosine of 1. None: as the preset says, else 1.
             max_length: longest input in tokens. None: as the preset says, else 128 (or the encoder's own limit).

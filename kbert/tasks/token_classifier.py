@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints import presets
+from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.config import TagConfig
 from kbert.data import alignment
 from kbert.data.batching import Rows, without_padding
@@ -89,7 +90,7 @@ class BertTokenClassifier(Task):
 
     def examples(self, columns, y):
         """`y` holds, for each text, its entities: `(start, end, label)` in characters, the end exclusive."""
-        spans = _spans(y, self.scheme, len(columns[0]))
+        spans = _checked(_spans(y, len(columns[0])), columns[0], self.scheme)
         padded, targets, index = [], [], []
         found = []
         done = 0
@@ -211,7 +212,7 @@ class BertTokenClassifier(Task):
     @classmethod
     def from_preset(
         cls,
-        preset: str,
+        preset: str | Checkpoint,
         labels: Sequence[str] | None = None,
         *,
         head: str | None = None,
@@ -222,7 +223,7 @@ class BertTokenClassifier(Task):
         """Load a tagger, or an encoder to fine-tune into one.
 
         Args:
-            preset: as in `BertEncoder.from_preset`.
+            preset: as in `BertEncoder.from_preset`; or a checkpoint, whose weights may be yet to be drawn.
             labels: tags, say `["O", "B-LOC", "I-LOC"]`, of any scheme. None takes those of the preset. Other tags, or
                 another order, give a fresh head.
             head: "dense", "crf", "bilstm" or "bilstm-crf". None: as the preset says, else "dense".
@@ -261,21 +262,25 @@ def spans_of_answers(answers: Mapping[str, np.ndarray]) -> list[list[tuple[int, 
 
 
 def _tuples(y: Any, texts: int) -> list[list[tuple[int, int, str]]]:
-    return [[(span.start, span.end, span.label) for span in row] for row in _spans(y, None, texts)]
+    return [[(span.start, span.end, span.label) for span in row] for row in _spans(y, texts)]
 
 
-def _spans(y: Any, scheme: TagScheme | None, texts: int) -> list[list[Span]]:
+def _spans(y: Any, texts: int) -> list[list[Span]]:
     rows = [[span if isinstance(span, Span) else Span(*span) for span in row] for row in y]
     if len(rows) != texts:
         raise InputError(f"`x` and `y` must be equally many. Received: {texts} and {len(rows)}")
-    for i, row in enumerate(rows if scheme is not None else ()):
+    return rows
+
+
+def _checked(rows: list[list[Span]], texts: Sequence[str], scheme: TagScheme) -> list[list[Span]]:
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         ordered = sorted(row)
-        if any(not 0 <= span.start < span.end for span in row) or any(
+        if any(not 0 <= span.start < span.end <= len(text) for span in row) or any(
             before.end > after.start for before, after in itertools.pairwise(ordered)
         ):
-            raise InputError(f"`y`: the entities of text {i} are empty, begin before it, or overlap: {ordered}")
+            raise InputError(f"`y`: the entities of text {i} are empty, lie outside of it, or overlap: {ordered}")
         for span in row:
-            if scheme is not None and span.label not in scheme.types:
+            if span.label not in scheme.types:
                 raise InputError(
                     f"`y` holds an entity of type {span.label!r}; the model knows {', '.join(scheme.types)}"
                 )

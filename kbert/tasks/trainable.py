@@ -140,7 +140,7 @@ class Trainable(TaskModel):
             if isinstance(x, tf.data.Dataset):
                 datasets.check_alone(initial_step, sample_weight)
                 return self._fit_dataset(fit, x, epochs, class_weight)
-            examples = self.examples(text_columns(x, self.training_names), y)
+            examples = self.training_examples(text_columns(x, self.training_names), y)
             targets = self._weighted(examples, class_weight, sample_weight)
             rows, lengths = batch_size * gradient_accumulation_steps, examples.rows.lengths()
             orders = [training_order(lengths, rows, seed, epoch) for epoch in range(epochs)]
@@ -220,6 +220,15 @@ class Trainable(TaskModel):
         if y is None or not return_dict:
             return logs
         return logs | self._answer_metrics(x, y, batch_size)
+
+    def metric_names(self, x: Any, y: Any) -> list[str]:
+        """The metrics that `evaluate` gives of these texts and labels, found by the answer to the first text alone."""
+        columns = text_columns(x, self.training_names)
+        first = tuple(column[:1] for column in columns)
+        answers = self.answers_to_score(first if len(first) > 1 else first[0])
+        # Whatever the others' answers are, their metrics have the same names.
+        repeated = {name: np.repeat(value, len(columns[0]), axis=0) for name, value in answers.items()}
+        return list(dict.fromkeys(["loss", *(m.name for m in self.default_metrics()), *self.score(repeated, y)]))
 
     def _answer_metrics(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
         return self.score(self.answers_to_score(x, batch_size), y)

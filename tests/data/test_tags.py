@@ -78,10 +78,11 @@ def test_comments_are_clearly_so(tmp_path):
 
 
 def test_broken_tags_are_repaired_and_counted(tmp_path):
-    text = "Ann B-PER\nLee I-PER\nof O\nNew I-LOC\nYork I-LOC\n\nBob B-PER\nParis I-LOC\n"
+    text = "of O\n\nAnn B-PER\nLee I-PER\nof O\nNew I-LOC\nYork I-LOC\n\nBob B-PER\nParis I-LOC\n"
     records = read_tags(write(tmp_path, "a.bio", text))
-    assert entity_texts(records) == [[("Ann Lee", "PER"), ("New York", "LOC")], [("Bob", "PER"), ("Paris", "LOC")]]
-    assert (records.scheme, records.repaired) == ("BIO", 2)
+    assert entity_texts(records) == [[], [("Ann Lee", "PER"), ("New York", "LOC")], [("Bob", "PER"), ("Paris", "LOC")]]
+    assert (records.scheme, records.repaired, records.first_repaired) == ("BIO", 2, 3)
+    assert read_tags(write(tmp_path, "b.bio", "Ann B-PER\n")).first_repaired is None
 
 
 def test_tags_are_not_asked_for_when_predicting(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from metrics.golden import GOLDEN, assert_equal
 
 from kbert.errors import InputError
-from kbert.metrics.answers import cmrc_metrics, squad2_metrics, squad_metrics
+from kbert.metrics.answers import cmrc2_metrics, cmrc_metrics, squad2_metrics, squad_metrics
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,31 @@ def test_cmrc_by_hand(true, predicted, exact, f1):
     assert cmrc_metrics([true], [predicted]) == pytest.approx({"exact_match": exact, "f1": f1})
 
 
+def test_cmrc2_by_hand():
+    """Of three questions with an answer one is half right, and one has marks alone; of two without, one is left."""
+    metrics = cmrc2_metrics([["我爱电影"], ["好看", "。"], ["《》"], [], []], ["爱电影吗", "", "-", "", "电影"])
+    assert metrics == pytest.approx(
+        {
+            "exact_match": (0 + 0 + 1 + 1 + 0) / 5,
+            "f1": (2 * 3 / 8 + 0 + 1 + 1 + 0) / 5,
+            "has_answer_exact_match": 1 / 3,
+            "has_answer_f1": (2 * 3 / 8 + 0 + 1) / 3,
+            "no_answer_exact_match": 1 / 2,
+            "no_answer_f1": 1 / 2,
+        }
+    )
+
+
+@pytest.mark.parametrize(("answered", "with_none"), [(squad_metrics, squad2_metrics), (cmrc_metrics, cmrc2_metrics)])
+def test_questions_that_have_answers_score_alike_beside_others(answered, with_none):
+    true, predicted = [["我爱电影", "爱"], ["a good film"], ["NBA球队"]], ["爱电影", "good film!", "nba"]
+    expected = answered(true, predicted)
+    metrics = with_none([*true, []], [*predicted, "good"])
+    assert metrics["has_answer_f1"] == expected["f1"] > 0
+    assert metrics["has_answer_exact_match"] == expected["exact_match"]
+    assert metrics["f1"] == pytest.approx(expected["f1"] * 3 / 4)
+
+
 METRICS = {"squad": squad_metrics, "squad2": squad2_metrics, "cmrc": cmrc_metrics}
 
 
@@ -74,7 +99,7 @@ def test_a_question_without_an_answer(metrics):
         metrics([["film"], []], ["film", ""])
 
 
-@pytest.mark.parametrize("metrics", METRICS.values())
+@pytest.mark.parametrize("metrics", [*METRICS.values(), cmrc2_metrics])
 def test_answers_that_cannot_be_scored(metrics):
     with pytest.raises(InputError, match="Received: 0 predicted, 0 true"):
         metrics([], [])

@@ -10,7 +10,6 @@ from kbert.config import SIZES
 from kbert.errors import InputError
 from kbert.pretraining.settings import PretrainSettings
 from kbert.pretraining.stages import stages_of
-from kbert.pretraining.start import config_of
 
 
 @pytest.fixture
@@ -54,6 +53,7 @@ def test_lengths_that_are_none(lengths, message):
         ({"out": ""}, "--out is missing"),
         ({"vocab": ""}, "--vocab is missing"),
         ({"size": ""}, "--size is missing"),
+        ({"size": "huge"}, "--size must be one of tiny, mini, small, medium, base, large, or FILE.json"),
         ({"model": "bert-base-uncased"}, "leave --vocab and --size away"),
         ({"steps": 0}, "--steps must be more than 0. Received: 0"),
         ({"batch_tokens": 100}, "--batch-tokens must be at least the longest of --lengths"),
@@ -95,43 +95,3 @@ def test_the_learning_rate_suits_the_size(settings):
     assert rates == dict.fromkeys(("tiny", "mini", "small", "medium"), 5e-4) | {"base": 1e-4, "large": 1e-4}
     assert dataclasses.replace(settings, learning_rate=0.5).peak_rate(1024) == 0.5
     assert dataclasses.replace(settings, vocab="", size="", model="m").peak_rate(128) == 5e-5
-
-
-def test_a_size_is_a_name_or_a_file(tmp_path):
-    assert config_of("tiny", 99).num_layers == 2
-    path = tmp_path / "size.json"
-    path.write_text('{"num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 5}')
-    assert (config_of(str(path), 99).num_layers, config_of(str(path), 99).vocabulary_size) == (3, 99)
-    path.write_text(
-        '{"model_type": "bert", "vocab_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 8, '
-        '"intermediate_size": 5}'
-    )
-    assert (config_of(str(path), 99).num_layers, config_of(str(path), 99).vocabulary_size) == (3, 128)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[]", "is no config of a BERT"),
-        ("{", "is not readable JSON"),
-        ('{"num_layers": 3}', "is no config of a BERT"),
-        ('{"num_layers": "many", "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 5}', "is no config of a BERT"),
-        ('{"num_layers": 3, "heads": 2}', "is no config of a BERT"),
-        ('{"hidden_size": 3}', "has no key 'num_hidden_layers', which every BERT has"),
-        ('{"model_type": "gpt2"}', "kbert reads BERT models"),
-        (
-            '{"num_layers": 3, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 5, "vocabulary_size": 7}',
-            "has room for 7 tokens, the vocabulary has 99",
-        ),
-    ],
-)
-def test_a_file_that_is_no_size(tmp_path, content, message):
-    path = tmp_path / "size.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match=message):
-        config_of(str(path), 99)
-
-
-def test_a_size_that_there_is_not():
-    with pytest.raises(InputError, match="--size must be one of tiny, mini, small, medium, base, large, or a file"):
-        config_of("huge", 99)

@@ -200,6 +200,24 @@ def test_questions_without_an_answer(steady_folder):
     assert model.evaluate((QUESTIONS, TEXTS), y, verbose=0)["exact_match"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("expected", "f1"),
+    [
+        ([["我爱电影"], ["我"]], 6 / 7),  # CMRC 2018: characters, of which three in one piece are shared
+        ([["我爱电影"], []], 6 / 7),
+        ([["a very good film"], ["a"]], 2 / 5),  # SQuAD: words, and no articles
+        ([["a very good film"], []], 2 / 5),
+    ],
+)
+def test_the_language_of_the_answers_says_how_they_are_scored(answerer, expected, f1):
+    found = "爱电影" if "我爱电影" in expected[0] else "film is"
+    y = [[(text, 0) for text in row] for row in expected]
+    metrics = answerer.score({"answer": np.array([found, ""], object)}, y)
+    has_none = not all(expected)
+    assert ("no_answer_f1" in metrics) == has_none
+    assert metrics["f1"] == pytest.approx((f1 + has_none) / 2)
+
+
 def test_an_empty_context_has_no_answer(answerer):
     answers = answerer.predict((["good", "bad"], ["", "a film"]))
     assert (answers["answer"][0], answers["start"][0], answers["end"][0], answers["score"][0]) == ("", -1, -1, 0.0)
@@ -264,11 +282,30 @@ def test_pooling_by_hand(steady_folder, pooling):
 
 @pytest.mark.parametrize(
     ("scores", "message"),
-    [([2.0], "from -1 to 1"), ([0.5, 1], "equally many"), (["high"], "a number for each pair"), ([np.nan], "nan")],
+    [
+        ([2.0], "from -1 to 1"),
+        ([0.5, 1], "equally many"),
+        (["high"], "a finite number for each pair"),
+        ([np.nan], "a finite number for each pair"),
+    ],
 )
 def test_wrong_scores(embedder, scores, message):
     with pytest.raises(InputError, match=message):
         embedder.fit((["good"], ["bad"]), scores, verbose=0)
+
+
+def test_scores_beyond_the_scale_are_evaluated_but_not_learnt(embedder):
+    """Correlations need no scale; the loss goes on beyond it."""
+    pairs, scores = (TEXTS[:4], TEXTS[1:4] + TEXTS[:1]), [4.5, -2.0, 0.5, 3.0]
+    embedder.compile()
+    metrics = embedder.evaluate(pairs, scores, verbose=0)
+    cosines = embedder.answers_to_score(pairs)["cosine"]
+    assert metrics["pearson"] == pytest.approx(np.corrcoef(cosines, scores)[0, 1], abs=1e-5)
+    assert metrics["loss"] == pytest.approx(((cosines - np.array(scores)) ** 2).mean(), rel=1e-4)
+    with pytest.raises(InputError, match="scores go from -1 to 1, which is `score_scale`. Received: 4.5"):
+        embedder.fit(pairs, scores, verbose=0)
+    with pytest.raises(InputError, match="a finite number for each pair"):
+        embedder.evaluate(pairs, [*scores[:3], np.inf], verbose=0)
 
 
 def test_similarity_of_nothing_is_nothing():

@@ -85,9 +85,11 @@ def test_a_crf_compiled_again_has_its_own_loss(steady_folder):
     model.fit(TEXTS, ENTITIES, verbose=0)
 
 
-@pytest.mark.parametrize("entities", [[(0, 9, "MOOD"), (5, 9, "THING")], [(5, 5, "MOOD")], [(-1, 4, "MOOD")]])
+@pytest.mark.parametrize(
+    "entities", [[(0, 9, "MOOD"), (5, 9, "THING")], [(5, 5, "MOOD")], [(-1, 4, "MOOD")], [(5, 10, "MOOD")]]
+)
 def test_entities_that_cannot_be(tagger, entities):
-    with pytest.raises(InputError, match="the entities of text 1 are empty, begin before it, or overlap"):
+    with pytest.raises(InputError, match="the entities of text 1 are empty, lie outside of it, or overlap"):
         tagger.fit(["good film"] * 2, [[], entities], verbose=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,28 @@ def test_the_best_epoch_is_kept(tiny_folder, files, kbert, tmp_path):
     assert measured["loss"] == pytest.approx(min(losses), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("task", "data", "flags", "names"),
+    [
+        ("classify", "many", ("--multi-label",), "loss, accuracy, micro_f1, macro_f1, exact_match"),
+        ("classify", "number", ("--regression",), "loss, mean_absolute_error, pearson, spearman"),
+        ("tag", "tag", (), "loss, precision, recall, f1, macro_precision, macro_recall, macro_f1"),
+        ("answer", "answer", (), "loss, exact_match, f1"),
+        ("embed", "embed", (), "loss, pearson, spearman"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_refused_before_training(
+    tiny_folder, files, kbert, capsys, tmp_path, task, data, flags, names
+):
+    arguments = [*common(tiny_folder, files[data], tmp_path / "run"), "--max-length", 16, *flags, "--best-metric"]
+    assert cli.main(["finetune", task, *map(str, arguments), "accuracies"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"kbert: --best-metric must be one of {names}, the metrics of this task. Received: 'accuracies'"
+    assert not (tmp_path / "run").exists()
+    (record,) = kbert("finetune", task, *arguments, names.split(", ")[-1])
+    assert set(record["dev"]) == set(names.split(", "))
+
+
 def test_class_weights(tiny_folder, review_files, kbert, tmp_path):
     train, dev = review_files
     for i, weights in enumerate(("balanced", '{"positive": 2}')):
@@ -148,12 +171,25 @@ def test_files_that_do_not_go_together(tiny_folder, files, capsys, tmp_path):
     assert "has no second text" in capsys.readouterr().err
 
 
+def test_tags_that_begin_with_the_inside_are_repaired_and_named(tiny_folder, files, kbert, tmp_path, caplog):
+    broken = tmp_path / "broken.conll"
+    broken.write_text("good O\nfilm B-thing\n\nvery O\ndull I-mood\n\nbad I-mood\n\nplot B-thing\ns I-thing\n")
+    flags = ("--train", broken, "--dev", files["columns"], "--out", tmp_path / "run", "--epochs", 1, "--max-length", 16)
+    (record,) = kbert("finetune", "tag", "--model", tiny_folder, *flags)
+    assert record["repaired_entities"] == 2
+    assert f"{broken}:4: 2 repaired entities, the first in the sentence that begins here" in caplog.text
+
+
 def test_pairs_without_scores_train_an_embedder(tiny_folder, files, kbert, tmp_path):
     pairs = tmp_path / "alike.jsonl"
     pairs.write_text("".join(json.dumps({"text": text, "text_pair": text + " !"}) + "\n" for text in TEXTS))
     flags = ("--train", pairs, "--dev", files["embed"], "--out", tmp_path / "run", "--epochs", 1, "--max-length", 16)
     (record,) = kbert("finetune", "embed", "--model", tiny_folder, *flags)
     assert {"spearman", "pearson"} <= record["dev"].keys()
+    higher = tmp_path / "higher.jsonl"  # than all that the run has seen
+    higher.write_text(Path(files["embed"]).read_text(encoding="utf8").replace('"score": 3', '"score": 30'))
+    (measured,) = kbert("evaluate", tmp_path / "run", higher)
+    assert measured["spearman"] == pytest.approx(record["dev"]["spearman"], abs=1e-6), "the ranks are the same"
 
 
 def test_columns_that_a_model_does_not_read(tiny_folder, review_files, files, kbert, capsys, tmp_path):
