@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +14,13 @@ import numpy as np
 
 from kbert.config import TokenizerConfig
 from kbert.data.segmenting import word_insides
-from kbert.data.sentences import split_sentences
+from kbert.data.sentences import split_documents
 from kbert.data.shards import Encoded
 from kbert.errors import InputError
 from kbert.tokenization.spelling import SUFFIX
 
 T = TypeVar("T")
-_THREADS = 2  # in a single process: Python splits one block into sentences while the graph tokenizes another
+_THREADS = 2  # that tokenize in a single process; one more, its own, splits, for Python runs in one at a time
 
 
 class DocumentEncoder:
@@ -38,19 +37,20 @@ class DocumentEncoder:
 
         self._tokenizer = BertTokenizer(vocabulary, config)
         self._segmenter = segmenter
-        self._is_suffix = np.array([token.startswith(SUFFIX) and token != SUFFIX for token in vocabulary])
+        self._begins_word = np.array([not token.startswith(SUFFIX) or token == SUFFIX for token in vocabulary])
         self._dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
 
     def __call__(self, documents: Sequence[str]) -> Encoded:
         """The token ids of documents; one that gives no token is left out."""
-        split = [split_sentences(document) for document in documents]
-        sentences = list(itertools.chain.from_iterable(split))
+        return self.encode(*split_documents(documents))
+
+    def encode(self, sentences: list[str], numbers: np.ndarray) -> Encoded:
+        """The token ids of documents that `split_documents` has split."""
         ids, lengths, inside = self._tokenized(sentences)
         filled = lengths > 0
         starts = (np.cumsum(lengths) - lengths)[filled]
-        numbers = np.repeat(np.arange(len(split)), [len(part) for part in split])[filled]
-        begins_document = np.diff(numbers, prepend=-1) > 0
-        word_starts = ~self._is_suffix[ids] & ~inside
+        begins_document = np.diff(numbers[filled], prepend=-1) > 0
+        word_starts = self._begins_word.take(ids) & ~inside
         word_starts[starts] = True
         unknown = int(np.count_nonzero(ids == self._tokenizer.unk_id))
         return Encoded(ids.astype(self._dtype), word_starts, starts, starts[begins_document], unknown)
@@ -89,18 +89,24 @@ def document_encoders(
     settings = (vocabulary, config, segmenter)
     pool: Executor
     if processes == 1:
-        encode: Callable[[Sequence[str]], Encoded] = DocumentEncoder(*settings)
-        pool, at_once = ThreadPoolExecutor(_THREADS), _THREADS + 1
+        encoder = DocumentEncoder(*settings)
+        pool, workers = ThreadPoolExecutor(_THREADS), _THREADS
     else:
-        encode, at_once = _encode, 2 * processes
+        encoder = None
         spawn = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(processes, *settings))
+        workers = processes
+
+    def submit(documents: Sequence[str]) -> Future[Encoded]:
+        if encoder is None:
+            return pool.submit(_encode, documents)
+        return pool.submit(encoder.encode, *split_documents(documents))
 
     def encoded(blocks: Iterable[tuple[T, Sequence[str]]]) -> Iterator[tuple[T, Encoded]]:
         begun: deque[tuple[T, Future[Encoded]]] = deque()
         for with_it, documents in blocks:
-            begun.append((with_it, pool.submit(encode, documents)))
-            if len(begun) >= at_once:
+            begun.append((with_it, submit(documents)))
+            if len(begun) >= 2 * workers:
                 first, future = begun.popleft()
                 yield first, future.result()
         for with_it, future in begun:

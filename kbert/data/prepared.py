@@ -125,7 +125,8 @@ def prepare_corpus(
     folder, paths = Path(folder), [Path(file) for file in files]
     processes = _default_processes() if processes is None else processes
     _check_arguments(folder, paths, layout, segmenter, processes, held_out)
-    documents = _divided(read_documents(paths, layout=layout, columns=columns), held_out)
+    sources: list[dict[str, Any]] = []
+    documents = _divided(_read(paths, layout, columns, sources), held_out)
     settings = {
         "layout": layout,
         "text_column": columns.text,
@@ -145,7 +146,7 @@ def prepare_corpus(
             shards = {part: writer.close() for part, writer in writers.items()}
             if not shards["train"]:
                 raise InputError("the corpus leaves no token to train on: add documents, or hold out a smaller part")
-            write_json(partial / MANIFEST, _manifest(paths, settings, tokenizer, shards))
+            write_json(partial / MANIFEST, _manifest(sources, settings, tokenizer, shards))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from None
     return PreparedCorpus.open(folder, tokenizer)
@@ -187,6 +188,13 @@ class _Block:
     part: str
     documents: list[str] = field(default_factory=list)
     characters: int = 0
+
+
+def _read(paths: Iterable[Path], layout: Layout, columns: Columns, sources: list[dict[str, Any]]) -> Iterator[str]:
+    """The documents of files; adds to `sources` what the manifest says of each, while what it held is tokenized."""
+    for path in paths:
+        yield from read_documents([path], layout=layout, columns=columns)
+        sources.append(file_entry(path))
 
 
 def _divided(documents: Iterable[str], held_out: float) -> Iterator[tuple[str, str]]:
@@ -235,12 +243,15 @@ def _blocks(documents: Iterable[tuple[str, str]]) -> Iterator[_Block]:
 
 
 def _manifest(
-    paths: Sequence[Path], settings: dict[str, Any], tokenizer: BertTokenizer, shards: dict[str, list[dict[str, Any]]]
+    sources: list[dict[str, Any]],
+    settings: dict[str, Any],
+    tokenizer: BertTokenizer,
+    shards: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     entries = [entry for part in shards.values() for entry in part]
     return {
         "format": FORMAT,
-        "sources": [file_entry(path) for path in paths],
+        "sources": sources,
         "settings": settings,
         "tokenizer": _tokenizer_entry(tokenizer),
         **{count: sum(entry[count] for entry in entries) for count in COUNTS},

@@ -5,9 +5,11 @@
 The TEXT files, plain or .gz with blank lines between documents, are repeated, numbered so that no two documents are
 equal, up to so many megabytes and up to ten times that. Each measurement is a process of its own. Speed is that of the
 nine parts that the larger text has more, so that no start-up counts. The bare tokenizer gets the same sentences, ready
-in memory, in batches of the same size. Prints one JSON object per measurement, and one that sums them up: the
-preparation's speed in terms of the tokenizer's, and its peak memory with ten times the text in terms of that with one.
-With several processes the memory is that of the one that reads and writes.
+in memory, in batches of the same size, on the same cores: one batch after another ("tokenizer"), and several at once
+("tokenizer_at_once"), as the preparation has them in work, which keeps the cores busy between batches too. Prints one
+JSON object per measurement, and one that sums them up: the preparation's speed in terms of the tokenizer's, and its
+peak memory with ten times the text in terms of that with one. With several processes the memory is that of the one that
+reads and writes.
 """
 
 from __future__ import annotations
@@ -23,17 +25,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from kbert.data.documents import read_documents
 from kbert.data.prepared import prepare_corpus
-from kbert.data.sentences import split_sentences
+from kbert.data.sentences import split_documents
 from kbert.tokenization.tokenizer import BertTokenizer
 
 BATCH = 2**20  # characters
-CONTENDERS = ("tokenizer", "prepare_corpus")
+AT_ONCE = 3
+CONTENDERS = ("tokenizer", "tokenizer_at_once", "prepare_corpus")
 
 
 def write_text(sources: Sequence[str], target: Path, size: int) -> None:
@@ -48,29 +52,29 @@ def write_text(sources: Sequence[str], target: Path, size: int) -> None:
 
 def batches(text: Path) -> Iterator[list[str]]:
     """Sentences of about `BATCH` characters."""
-    batch, size = [], 0
+    documents, size = [], 0
     for document in read_documents([text]):
-        batch += split_sentences(document)
+        documents.append(document)
         size += len(document)
         if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    yield batch
+            yield split_documents(documents)[0]
+            documents, size = [], 0
+    yield split_documents(documents)[0]
 
 
 def measure(contender: str, text: Path, preset: str, processes: int | None) -> None:
     """One measurement, in this process."""
     tokenizer = BertTokenizer.from_preset(preset)
-    if contender == "tokenizer":
-        ready = [batch for batch in batches(text) if batch]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        ready = [batch for batch in batches(text) if batch] if contender != "prepare_corpus" else []
         start = time.perf_counter()
-        for batch in ready:
-            tokenizer.tokenize(batch)
-    else:
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
+        if contender == "prepare_corpus":
             prepare_corpus([text], tokenizer, Path(folder) / "corpus", processes=processes)
-    seconds = time.perf_counter() - start
+        else:
+            run = pool.map if contender == "tokenizer_at_once" else map
+            for _ in run(tokenizer.tokenize, ready):
+                pass
+        seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": round(seconds, 2), "peak_mib": round(peak)}))
 
@@ -99,13 +103,14 @@ def compare(arguments: argparse.Namespace) -> None:
             speeds[contender].append(more / (ten_times["seconds"] - once["seconds"]))
             if contender == "prepare_corpus":
                 memory.append(ten_times["peak_mib"] / once["peak_mib"])
-    tokenizer, prepare = (statistics.median(speeds[contender]) for contender in CONTENDERS)
+    medians = {contender: statistics.median(values) for contender, values in speeds.items()}
+    prepare = medians["prepare_corpus"]
     print(
         json.dumps(
             {
-                "tokenizer_mb_per_s": round(tokenizer, 1),
-                "prepare_corpus_mb_per_s": round(prepare, 1),
-                "speed_ratio": round(prepare / tokenizer, 2),
+                **{f"{contender}_mb_per_s": round(speed, 1) for contender, speed in medians.items()},
+                "speed_ratio": round(prepare / medians["tokenizer"], 2),
+                "speed_ratio_at_once": round(prepare / medians["tokenizer_at_once"], 2),
                 "memory_ratio": round(statistics.median(memory), 2),
             }
         )

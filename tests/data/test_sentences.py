@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from kbert.data import sentences
-from kbert.data.sentences import split_sentences
+from kbert.data.sentences import split_documents, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,46 @@ def test_long_sentences_are_cut_between_words(monkeypatch):
     assert split_sentences("one two three four five. Six") == ["one two", "three", "four five.", "Six"]
     assert split_sentences("x" * 25) == ["x" * 10, "x" * 10, "x" * 5]
     assert split_sentences("一二三四五，六七八九十一二") == ["一二三四五，", "六七八九十一二"]
+
+
+# === Many texts at once ===
+
+_PARTS = (
+    *".....!?。！？；…\n\n   \t\r\"'”’」)(“«A1bб的Éé\u0301\0\x1c",
+    *("Mr", "mrs", "No", "pp", "I", "U.S", "e.g", "12", "Esq", "gen", "St", "word", "Wörter", "Then", ". The", '." I'),
+    *("\U0001f600", "\u212a", "\u0130", ".\n\n", "? ", "!” ", "…” ", "\ud800"),
+)
+
+
+def by_the_rules(text):
+    """The sentences of a text, a match of the regular expression at a time."""
+    found, begin = [], 0
+    for match in sentences._END.finditer(text):
+        stop, end = match.span()
+        if text[stop] != "." or not sentences._goes_on(text, begin, stop, end):
+            found.append(text[begin:end].strip())
+            begin = end
+    return list(filter(None, [*found, text[begin:].strip()]))
+
+
+def test_arrays_decide_as_the_rules_do():
+    choice = random.Random(0)
+    texts = ["".join(choice.choices(_PARTS, k=choice.randrange(30))) for _ in range(20_000)]
+    expected = [by_the_rules(text) for text in texts]
+    found, numbers = split_documents(texts)
+    assert found == [sentence for part in expected for sentence in part]
+    assert numbers.tolist() == [i for i, part in enumerate(expected) for _ in part]
+    assert [split_sentences(text) for text in texts[:1000]] == expected[:1000]
+
+
+def test_no_texts():
+    found, numbers = split_documents([])
+    assert found == []
+    assert numbers.tolist() == []
+
+
+def test_long_sentences_of_several_texts(monkeypatch):
+    monkeypatch.setattr(sentences, "_LONGEST", 10)
+    found, numbers = split_documents(["", "one two three. Four", " ", "five", "six seven eight"])
+    assert found == ["one two", "three.", "Four", "five", "six seven", "eight"]
+    assert numbers.tolist() == [1, 1, 1, 3, 4, 4]
