@@ -99,6 +99,33 @@ def test_export_says_what_it_wrote(saved_models, trained, capsys):
     assert row["bytes"] == sum(p.stat().st_size for p in (saved_models / "mood" / "2").rglob("*") if p.is_file())
 
 
+def test_export_as_a_hugging_face_folder(trained, tmp_path, capsys):
+    target = tmp_path / "converted"
+    assert run("export", trained, target, "--format", "huggingface") == 0
+    assert rows(capsys) == [{"folder": str(target), "task": "classify"}]
+    names = {"config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in target.iterdir()} == names
+    for name in names:
+        assert (target / name).read_bytes() == (trained / name).read_bytes()
+    assert run("export", trained, target, "--format", "huggingface") == 2
+    assert "is there already: name a new folder" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--quantize", "int8"], "--quantize is for --format litert, not saved-model"),
+        (["--format", "litert", "--with", "a=b"], "--with is for --format saved-model, not litert"),
+        (["--format", "litert", "--version", 2], "--version is for --format saved-model, not litert"),
+        (["--format", "huggingface", "--length", 9], "--length is for --format litert, not huggingface"),
+    ],
+)
+def test_export_refuses_what_another_format_is_told(flags, complaint, trained, tmp_path, capsys):
+    assert run("export", trained, tmp_path / "target", *flags) == 2
+    assert complaint in one_line(capsys)
+    assert not (tmp_path / "target").exists()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -135,11 +135,14 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = HELP, argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", metavar="DIR", help="model folder")
     parser.add_argument(
-        "target", metavar="TARGET", type=Path, help="folder of the served model, say saved_models/mood; or .tflite file"
+        "target",
+        metavar="TARGET",
+        type=Path,
+        help="folder of the served model, say saved_models/mood; .tflite file; or folder of a Hugging Face model",
     )
     parser.add_argument(
         "--format",
-        choices=("saved-model", "litert"),
+        choices=_FORMATS,
         default="saved-model",
         help="what to write (default: saved-model)",
     )
@@ -168,6 +171,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-warmup", action="store_true", help="write no requests for TF Serving to warm up with")
     parser.add_argument("--no-verify", action="store_true", help="do not try the result in TensorFlow's C++ loader")
     litert_arguments(parser)
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def _head(text: str) -> tuple[str, str]:
@@ -179,9 +183,14 @@ def _head(text: str) -> tuple[str, str]:
 
 def export(args: argparse.Namespace) -> None:
     load_tensorflow()
-    if args.format == "litert":
-        export_litert(args)
-        return
+    for owner, flags in _FLAGS.items():
+        for flag, name in flags.items():
+            if owner != args.format and getattr(args, name) != args.default_of(name):
+                raise InputError(f"{flag} is for --format {owner}, not {args.format}: leave it away")
+    _FORMATS[args.format](args)
+
+
+def _export_saved_model(args: argparse.Namespace) -> None:
     from kbert.export.assets import size_report
     from kbert.export.ops import RUNTIMES, op_set
     from kbert.export.saved_model import DEFAULT_SIGNATURE, check_target, export_heads
@@ -206,6 +215,34 @@ def export(args: argparse.Namespace) -> None:
         warmup=not args.no_warmup,
     )
     print_json({"folder": str(folder), **size_report(folder), "targets": runtimes, "verified": not args.no_verify})
+
+
+def _export_huggingface(args: argparse.Namespace) -> None:
+    from kbert.checkpoints import huggingface, presets
+    from kbert.tasks.running import load_task
+
+    if args.target.is_file() or (args.target.is_dir() and any(args.target.iterdir())):
+        raise InputError(f"{args.target} is there already: name a new folder")
+    checkpoint = load_task(args.model, pair=True).checkpoint() if args.pair else presets.load(args.model)
+    huggingface.write(args.target, checkpoint)
+    print_json({"folder": str(args.target), "task": checkpoint.task.task if checkpoint.task else None})
+
+
+_FORMATS = {"saved-model": _export_saved_model, "litert": export_litert, "huggingface": _export_huggingface}
+_FLAGS = {
+    "saved-model": {
+        "--version": "version",
+        "--with": "heads",
+        "--name": "name",
+        "--target": "runtime",
+        "--no-warmup": "no_warmup",
+        "--no-verify": "no_verify",
+    },
+    "litert": {
+        f"--{name}": name for name in ("inputs", "quantize", "length", "calibration", "report", "author", "license")
+    },
+}
+"""What is said for one format alone: the flag, and its name among the arguments."""
 
 
 # === quickstart ===
