@@ -66,14 +66,26 @@ def test_a_light_classifier_learns_from_scratch(light, vocab, review_files, kber
     assert "a run on other data" in kbert("finetune", "classify", "--model", light, "--vocab", vocab, *options)
 
 
-@pytest.mark.parametrize("head", ["dense", "bilstm-crf"])
-def test_a_light_tagger_learns_from_scratch(light, vocab, tag_file, kbert, tmp_path, head):
-    rate = 0.02 if head == "dense" else 0.002
-    options = flags(tmp_path / "run", tag_file, tag_file, epochs=60, **{"learning-rate": rate})
-    record = kbert("finetune", "tag", "--model", light, "--vocab", vocab, "--head", head, *options)
+def test_a_light_tagger_learns_from_scratch(light, vocab, tag_file, kbert, tmp_path):
+    options = flags(tmp_path / "run", tag_file, tag_file, epochs=60, **{"learning-rate": 0.02})
+    record = kbert("finetune", "tag", "--model", light, "--vocab", vocab, *options)
     assert record["dev"]["f1"] == 1.0
     assert kbert("evaluate", tmp_path / "run", tag_file)["f1"] == 1.0
     assert presets.load(tmp_path / "run").config.encoder_type == "bilstm"
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("answer", {"question": "film", "context": "good film", "answers": [{"text": "film", "answer_start": 5}]}),
+        ("embed", {"text": "good film", "text_pair": "a good film", "score": 0.9}),
+    ],
+)
+def test_the_other_tasks_from_scratch(light, vocab, kbert, tmp_path, task, row):
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(row) + "\n")
+    record = kbert("finetune", task, "--model", light, "--vocab", vocab, *flags(tmp_path / "run", data, data, epochs=1))
+    assert kbert("evaluate", tmp_path / "run", data)["loss"] == pytest.approx(record["dev"]["loss"], rel=1e-4)
 
 
 def test_a_named_size_and_a_cased_vocabulary(vocab, review_files, kbert, tmp_path):
