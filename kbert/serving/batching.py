@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +93,7 @@ class Batcher:
         self._done = done
         self._queue: deque[_Waiting] = deque()
         self._queued_rows = 0
+        self._idle_threads = options.batch_threads
         self._unjoinable: set[str] = set()
         self._closed = False
         self._changed = threading.Condition()
@@ -141,13 +143,15 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise ServingError(Code.UNAVAILABLE, "the model is being unloaded")
-            if self._queue and self._queued_rows + counted > self._options.max_queue:
+            # What a thread without work is about to take does not wait.
+            room = self._options.max_queue + self._options.max_batch_size * self._idle_threads
+            if self._queue and self._queued_rows + counted > room:
                 self._drop_unawaited()
             # An empty queue takes any request: one larger than the queue could otherwise never be answered.
-            if self._queue and self._queued_rows + counted > self._options.max_queue:
+            if self._queue and self._queued_rows + counted > room:
                 raise ServingError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"{self._queued_rows} rows wait already, of {self._options.max_queue} that may: ask again later",
+                    f"{self._queued_rows} rows wait already, of {room} that may: ask again later",
                 )
             self._queue.append(waiting)
             self._queued_rows += counted
@@ -204,7 +208,8 @@ class Batcher:
         start = time.monotonic()
         rows = sum(waiting.rows for waiting in batch)
         try:
-            outputs = self._run(batch[0].signature, _joined(batch))
+            with self._busy():  # until before the answers: who has one may ask again at once
+                outputs = self._run(batch[0].signature, _joined(batch))
             answers = list(_split(outputs, batch)) if len(batch) > 1 else [outputs]
         except Exception as error:
             self._failed(batch, error)
@@ -213,6 +218,16 @@ class Batcher:
             self._done(batch[0].signature, waits, rows, time.monotonic() - start)
             for waiting, answer in zip(batch, answers, strict=True):
                 waiting.answer.set_result(answer)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        with self._changed:
+            self._idle_threads -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._idle_threads += 1
 
     def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         if len(batch) == 1:

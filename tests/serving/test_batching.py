@@ -205,6 +205,17 @@ def test_a_full_queue_refuses_at_once():
         assert len(ask(*[b"x"] * 10).result(5)["length"]) == 10
 
 
+def test_two_who_ask_in_turn_always_find_room():
+    graph = Graph()
+    graph.gate.set()
+    with batcher_of(graph, max_queue=2, max_batch_size=2) as ask, ThreadPoolExecutor(2) as pool:
+
+        def ask_in_turn(text: bytes) -> int:
+            return sum(len(ask(text, text).result(5)["length"]) for _ in range(300))
+
+        assert list(pool.map(ask_in_turn, (b"a", b"b"))) == [600, 600]
+
+
 def test_what_nobody_waits_for_is_not_computed_and_takes_no_place():
     graph = Graph()
     cancels = []
