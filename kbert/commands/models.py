@@ -182,11 +182,11 @@ def _head(text: str) -> tuple[str, str]:
 
 
 def export(args: argparse.Namespace) -> None:
-    load_tensorflow()
     for owner, flags in _FLAGS.items():
         for flag, name in flags.items():
             if owner != args.format and getattr(args, name) != args.default_of(name):
                 raise InputError(f"{flag} is for --format {owner}, not {args.format}: leave it away")
+    load_tensorflow()
     _FORMATS[args.format](args)
 
 

@@ -1,9 +1,9 @@
 """Where the encoder keeps its tokens: padded rows, or the real tokens alone.
 
 Every dense layer, norm and activation of BERT looks at one token at a time; only attention needs to know which tokens
-share a row. So the blocks compute on whatever `pack` returns and call `unpack` around the attention weights. With
-`PackedTokens` the padding of a batch costs nothing outside attention; with `PaddedTokens` both calls do nothing and
-all shapes stay static, as XLA, LiteRT and JAX need.
+share a row. So the blocks compute on whatever `pack` returns, and only queries, keys, values and what attention makes
+of them have rows, by `split_heads` and `join_heads`. With `PackedTokens` the padding of a batch costs nothing outside
+attention; with `PaddedTokens` all shapes stay static, as XLA, LiteRT and JAX need.
 """
 
 from __future__ import annotations
